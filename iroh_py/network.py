@@ -80,7 +80,10 @@ class Route:
     metric: int = 0
     table: int = 254
     source: str = ""
+    #: The outgoing link has no carrier. The kernel still uses the route, unless it is also ``dead``.
     linkdown: bool = False
+    #: The kernel ignores the route (``ignore_routes_with_linkdown``).
+    dead: bool = False
 
     @property
     def is_default(self) -> bool:
@@ -177,7 +180,12 @@ class Network(Protocol):
         ...
 
     async def connect_tcp(
-        self, ip: str, port: int, *, ssl: ssl_module.SSLContext | None = None, server_hostname: str | None = None
+        self,
+        ip: str,
+        port: int,
+        *,
+        ssl: ssl_module.SSLContext | None = None,
+        server_hostname: str | None = None,
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Open a TCP (or TLS) connection, TCP_NODELAY set. Raises OSError."""
         ...

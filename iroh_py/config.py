@@ -1,0 +1,67 @@
+"""Options of an endpoint; every default stands beside its reason."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass, field
+from typing import Literal
+
+from iroh_py.addr import RelayUrl
+from iroh_py.errors import LocalProtocolError
+
+#: The promise of the mission, in seconds: pings go out, and connections heal, within this time at the latest.
+PING_INTERVAL = 5.0
+
+#: What a dialling endpoint presents: raw public keys (iroh 0.34 and later) or X.509 (iroh 0.28).
+TlsAuth = Literal["raw-public-key", "x509"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointConfig:
+    """How an endpoint behaves. All times in seconds, all sizes in bytes."""
+
+    #: Upper bound between two pings of an idle peer. 4.5 s and not 5: a silent break is healed *within* the
+    #: ping interval, so the ping must leave before it ends.
+    heartbeat_interval: float = 4.5
+    #: How long a connection survives without a single packet. Long enough for an outage of 60 s and its recovery;
+    #: QUIC uses the smaller value of both sides (quinn's default is 30 s).
+    idle_timeout: float = 90.0
+    #: How long connect() tries before it raises ConnectTimeoutError.
+    connect_timeout: float = 10.0
+    #: What we present when we dial; a listening endpoint accepts both.
+    tls_auth: TlsAuth = "raw-public-key"
+    #: Relay servers to choose a home relay from; empty: no relay, and no netcheck.
+    relays: tuple[RelayUrl, ...] = ()
+    #: TLS context for relays: None means the system's certificate authorities.
+    relay_ssl: ssl.SSLContext | None = None
+    #: Bearer token sent to relays that want one.
+    relay_token: str | None = None
+    #: Largest UDP payload tried by path MTU probes. 1452 fits Ethernet's 1500 with an IPv6 and a UDP header.
+    max_mtu: int = 1452
+    #: Bytes of a stream, and of a connection, accepted before the application has read them.
+    stream_window: int = 4 * 1024 * 1024
+    connection_window: int = 16 * 1024 * 1024
+    #: Unsent and unacknowledged bytes of a stream at which write() waits.
+    send_buffer: int = 4 * 1024 * 1024
+    #: Datagrams kept for an application that does not read them; the oldest go first.
+    datagram_queue: int = 1024
+    #: Whether birthday-method port probing may be used against an endpoint-dependent NAT (issue B).
+    port_prediction: bool = False
+    #: Addresses this endpoint claims beside those it finds (a static port forwarding, for example).
+    extra_addresses: tuple[tuple[str, int], ...] = ()
+    #: Discovery services asked for peers that are dialled by node id, and told of our own addresses.
+    discovery: tuple[object, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        for name in ("heartbeat_interval", "idle_timeout", "connect_timeout"):
+            if not getattr(self, name) > 0:
+                raise LocalProtocolError(f"{name} must be a positive number of seconds, not {getattr(self, name)}")
+        if self.heartbeat_interval > PING_INTERVAL:
+            raise LocalProtocolError(
+                f"heartbeat_interval is {self.heartbeat_interval} s; above {PING_INTERVAL} s the promise to heal "
+                f"within the ping interval cannot hold"
+            )
+        if not 1200 <= self.max_mtu <= 65000:
+            raise LocalProtocolError(f"max_mtu must be 1200..65000 bytes (RFC 9000 section 14), not {self.max_mtu}")
+        if self.tls_auth not in ("raw-public-key", "x509"):
+            raise LocalProtocolError(f"tls_auth is 'raw-public-key' or 'x509', not {self.tls_auth!r}")

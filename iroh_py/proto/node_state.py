@@ -1,0 +1,532 @@
+"""One remote node: its paths, which of them carries payload, and how doubt about that is settled.
+
+Theory of operation
+-------------------
+A node has *paths* (``paths.py``). One proven path is *best* and carries payload. Three things raise doubt:
+
+* **we moved**: our network changed (``handle_network_change``);
+* **silence**: data that wants an answer was sent, or a heartbeat ping, and nothing came back;
+* **the peer moved**: something authentic arrived on another path while best was quiet (``_contest``).
+
+Doubt never waits: rounds of pings go to all paths in a dense rhythm (``pings.ProbeRhythm``), payload meanwhile goes to
+best *and* to the other plausible way (the address just heard from, within three times the bytes it sent; the relay).
+A pong to a ping that was sent after the doubt arose settles it: ``_settle`` adopts the path, and QUIC is kicked, so
+that data flows one round trip after a way exists. A packet alone never moves a path: whoever replays a packet from
+another address cannot answer our ping.
+
+Handlers take ``now`` first and return actions; they never wait, send or draw time.
+"""
+
+from __future__ import annotations
+
+from iroh_py.addr import RelayUrl
+from iroh_py.events import HolePunched, PathChanged, PathProven, PathSuspected, PeerMoved, PingsSent
+from iroh_py.keys import NodeId
+from iroh_py.network import Addr
+from iroh_py.proto.actions import Action, Kick, OfferAddresses, SendDisco, SetMtu
+from iroh_py.proto.disco import Ping, Pong
+from iroh_py.proto.path_table import PathTable
+from iroh_py.proto.paths import BASE_MTU, Path, PathState, RelayPath, UdpPath, better_path
+from iroh_py.proto.pings import OpenPing, OpenPings, ProbeRhythm, SeenPings
+from iroh_py.proto.surroundings import Surroundings
+
+#: A node without connections still counts as active for this long after its last payload (PROTOCOL 3.1), in seconds.
+SESSION_ACTIVE = 45.0
+#: Bytes around the padding of a ping: 78 of disco, 46 of the message.
+PING_OVERHEAD = 124
+#: A path that works but is slower than this is compared with the others now and then (PROTOCOL 3.1), in seconds.
+GOOD_ENOUGH_LATENCY = 0.005
+UPGRADE_INTERVAL = 60.0
+#: With a relay to fall back on, a direct path that stays silent under doubt this long is given up, in seconds.
+GIVE_UP = 5.0
+#: A path on which large packets vanished is not tried with large ones for this long (quinn: 60 s), in seconds.
+MTU_COOLDOWN = 60.0
+#: Offers of addresses over the relay: not more often than this while nothing new happened, in seconds.
+OFFER_INTERVAL = 2.0
+
+
+class NodeState:
+    """The state of one remote node. Times are seconds on the endpoint's clock."""
+
+    def __init__(self, now: float, node_id: NodeId, shared: Surroundings) -> None:
+        self.node_id = node_id
+        self.shared = shared
+        self.paths = PathTable()
+        self.best: PathState | None = None
+        self.relay: PathState | None = None
+        #: Number of QUIC connections with this node; while there is one, a path is kept.
+        self.sessions = 0
+        self.last_used = now
+        self.suspect_since: float | None = None
+        self._suspect_why = ""
+        self._contender: PathState | None = None
+        self._contest_since = now
+        #: Since when an answer to data is awaited.
+        self._awaiting: float | None = None
+        self._pong_due: float | None = None
+        self._fruitless_kicks = 0
+        self._heartbeat_at: float | None = None
+        self._last_full_round: float | None = None
+        self._last_offer: float | None = None
+        self._rhythm = ProbeRhythm()
+        self._open = OpenPings()
+        self._seen = SeenPings()
+        self._announced: Path | None = None
+
+    # --- what others ask ---
+
+    @property
+    def steady(self) -> bool:
+        """Whether payload has one undoubted direct path: the common case, kept cheap."""
+        return self.best is not None and self.suspect_since is None and self._contender is None
+
+    def active(self, now: float) -> bool:
+        """Whether a path to this node is worth keeping."""
+        return self.sessions > 0 or now - self.last_used <= SESSION_ACTIVE
+
+    @property
+    def current_path(self) -> Path | None:
+        """Where payload goes first: the best direct path, else the relay, else None."""
+        best, relay = self.best, self.relay
+        if best is not None and (self.suspect_since is None or relay is None):
+            return best.path
+        if relay is not None and self.shared.relay_connected(relay.path.url):  # type: ignore[union-attr]
+            return relay.path
+        return best.path if best is not None else (relay.path if relay is not None else None)
+
+    @property
+    def latency(self) -> float | None:
+        """Round-trip seconds of the best direct path, as pings measure it."""
+        return None if self.best is None else self.best.latency
+
+    @property
+    def mtu(self) -> int:
+        """Bytes of UDP payload that every path used now carries."""
+        return self.best.mtu if self.best is not None and self.steady else BASE_MTU
+
+    def targets(self, now: float) -> list[tuple[Path, PathState | None]]:
+        """The paths that payload goes to now: one normally, two or three under doubt, none if none is known.
+
+        Beside a path stands its state if it is unproven: then each datagram has to be paid from its credit.
+        """
+        self.last_used = now
+        best = self.best
+        if best is not None and self.suspect_since is None and self._contender is None:
+            return [(best.path, None)]
+        out: dict[Path, PathState | None] = {}
+        if best is not None:
+            out = dict.fromkeys(self._ways(best.path))
+        contender = self._contender
+        if contender is not None:
+            out.setdefault(contender.path, None if contender.proven else contender)
+        if self.relay is not None:
+            out[self.relay.path] = None
+        if best is None and contender is None:
+            out.update((s.path, None if s.proven else s) for s in self.paths.likely(2))
+        return list(out.items())
+
+    def _ways(self, path: Path) -> list[Path]:
+        """A path to a proven address, or the same address by other interfaces if its own cannot carry packets."""
+        if isinstance(path, UdpPath) and not path.via and not self.shared.route_usable(path.addr[0]):
+            return [UdpPath(path.addr, via) for via in self.shared.vias(path.addr[0])[:2]] or [path]
+        return [path]
+
+    # --- what happens ---
+
+    def add_addresses(self, now: float, addresses: list[Addr], relay: RelayUrl | None, *, told: bool) -> bool:
+        """Learn where the node may be; return whether anything was new."""
+        new = False
+        for addr in addresses:
+            if addr not in self.shared.own_addresses and self.shared.has_family(addr[0]):
+                new = self.paths.add(now, UdpPath(addr), told=told, keep=self.best) or new
+        if relay is not None and (self.relay is None or self.relay.path.url != relay):  # type: ignore[union-attr]
+            self.relay = PathState(RelayPath(relay), now, told=True)
+            new = True
+        return new
+
+    def seek_path(self, now: float, why: str) -> None:
+        """Start rounds of pings, because somebody wants to talk to this node."""
+        self.last_used = now
+        self._rhythm.start(now, why)
+
+    def handle_network_change(self, now: float) -> list[Action]:
+        """Our own network is another one: question everything and say at once where we are."""
+        gone = [s for s in self.paths if isinstance(s.path, UdpPath) and s.path.via and not self._has_interface(s.path)]
+        for state in gone:
+            self.paths.remove(state.path)
+            if state is self.best:
+                self.best = None
+        if not self.active(now):
+            return []
+        self._suspect(now, "our network changed")
+        self._contender = None
+        self._last_offer = None
+        for state in self.paths:
+            state.mtu = BASE_MTU  # the new uplink may carry less
+            state.mtu_failed_at = state.mtu_probed_at = None
+        actions = self._round(now)
+        if self._awaiting is not None:
+            self._awaiting = now
+        return [*actions, SetMtu(BASE_MTU), Kick(reset=False)]
+
+    def handle_ping(self, now: float, path: Path, ping: Ping, size: int) -> list[Action]:
+        """An authentic ping arrived: answer it, and look whether the node moved."""
+        if not self._seen.is_new(ping.tx_id):
+            return []
+        state, new = self._heard(now, path, size)
+        if state is None:
+            return []
+        observed = path.addr if isinstance(path, UdpPath) else path.url
+        actions: list[Action] = [SendDisco(path, Pong(ping.tx_id, observed))]
+        if isinstance(path, RelayPath):
+            return actions
+        if state is self.best:
+            if self.suspect_since is not None:
+                actions += self._ping(now, state)
+            if self._overdue(now):
+                actions += self._kick(now, reset=False)
+        elif self.best is None or self.suspect_since is not None or new or not state.proven:
+            actions += self._contest(now, state, "ping")
+        elif self._quiet(now, self.best):
+            actions += self._contest(now, state, "ping")
+        return actions
+
+    def handle_pong(self, now: float, path: Path, pong: Pong) -> list[Action]:
+        """An authentic pong arrived: the path of its ping works, unless it came back another way."""
+        ping = self._open.answer(now, pong.tx_id)
+        if ping is None:
+            return []
+        latency = now - ping.at
+        if isinstance(ping.path, RelayPath):
+            if self.relay is not None and self.relay.path == ping.path:
+                self.relay.handle_pong(now, latency)
+            return []
+        if not isinstance(path, UdpPath) or path.addr != ping.path.addr:
+            return []  # the answer does not vouch for the address that was asked (PROTOCOL 14, trap 23)
+        state = self.paths.get(ping.path)
+        if state is None:
+            return []
+        if not state.proven or self.suspect_since is not None:
+            self._tell(PathProven(now, self.node_id, str(state.path), latency))
+        state.handle_pong(now, latency)
+        actions: list[Action] = []
+        if ping.size > state.mtu:
+            state.mtu = ping.size
+            if state is self.best:
+                actions.append(SetMtu(state.mtu))
+        return actions + self._settle(now, state, ping)
+
+    def handle_call_me_maybe(self, now: float, addresses: list[Addr]) -> list[Action]:
+        """The node says, over its relay, where it can be tried; both sides' pings open the NATs between them."""
+        self.add_addresses(now, addresses, None, told=False)
+        best = self.best
+        if best is not None and isinstance(best.path, UdpPath) and best.path.addr not in addresses:
+            self._suspect(now, "the peer listed other addresses")
+        self._rhythm.start(now, "call-me-maybe")
+        return self._round(now)
+
+    def handle_payload(self, now: float, path: Path, size: int, *, fresh: bool) -> list[Action]:
+        """Authentic QUIC bytes arrived on a path; ``fresh`` ones are newer than all before (no replay)."""
+        state = self.best
+        if state is not None and path == state.path:
+            state.handle_received(now, size)
+        else:
+            state = self.paths.get(path) if isinstance(path, UdpPath) else self.relay
+            if state is None and not fresh:
+                return []
+            state, new = self._heard(now, path, size)
+            if state is None:
+                return []
+        self._awaiting = None
+        self._fruitless_kicks = 0
+        best = self.best
+        if state is best:
+            if self.suspect_since is not None and self._suspect_why == "silence":
+                self._clear_doubt(now)
+            return []
+        if not fresh or not isinstance(path, UdpPath):
+            return []
+        if best is None or self.suspect_since is not None or not state.proven or self._quiet(now, best):
+            return self._contest(now, state, "payload")
+        return []
+
+    def handle_sent(self, now: float, *, wants_answer: bool) -> None:
+        """Payload went out; if it wants an answer, silence from now on means something."""
+        self.last_used = now
+        if self._heartbeat_at is None:
+            self._heartbeat_at = now + self.shared.config.heartbeat_interval
+        if wants_answer:
+            if self._awaiting is None:
+                self._awaiting = now
+            if self._rhythm.running:
+                self._rhythm.hasten(now)
+            elif self.best is None:
+                self._rhythm.start(now, "no path known")
+        else:
+            self._awaiting = None
+
+    def handle_timeout(self, now: float) -> list[Action]:
+        """Do what is due."""
+        actions: list[Action] = []
+        for lost in self._open.expire(now):
+            state = self.paths.get(lost.path)
+            if state is not None:
+                state.pings_lost += 1
+        if self._silent(now):
+            self._suspect(now, "silence")
+        if self._given_up(now):
+            self._adopt_none(now)
+        if self._heartbeat_at is not None and now >= self._heartbeat_at:
+            actions += self._heartbeat(now)
+        if self._rhythm.due is not None and now >= self._rhythm.due:
+            actions += self._round(now)
+        return actions
+
+    def next_timeout(self) -> float | None:
+        """When ``handle_timeout`` wants to be called next."""
+        times = (self._silence_deadline(), self._heartbeat_at, self._rhythm.due, self._open.next_expiry())
+        return min((t for t in times if t is not None), default=None)
+
+    # --- doubt ---
+
+    def _patience(self, floor: float) -> float:
+        """How long an answer may take before it is missed: three round trips, within reason."""
+        latency = self.latency
+        return floor if latency is None else min(max(3 * latency + 0.06, floor), 1.0)
+
+    def _silence_deadline(self) -> float | None:
+        """When the absence of an answer becomes a reason for doubt."""
+        if self.best is None or self.suspect_since is not None:
+            return None
+        times = []
+        if self._awaiting is not None:
+            times.append(self._awaiting + self._patience(0.15))
+        if self._pong_due is not None:
+            times.append(self._pong_due)
+        return min(times, default=None)
+
+    def _silent(self, now: float) -> bool:
+        deadline = self._silence_deadline()
+        return deadline is not None and now >= deadline
+
+    def _overdue(self, now: float) -> bool:
+        """Whether data has been waiting for an answer longer than a working path takes."""
+        return self._awaiting is not None and now - self._awaiting > self._patience(0.05)
+
+    def _quiet(self, now: float, state: PathState) -> bool:
+        """Whether a path in use has been silent for longer than the network's own jitter explains."""
+        return state.quiet_for(now) > max(2 * (state.latency or 0.0), 0.03)
+
+    def _suspect(self, now: float, why: str) -> None:
+        """Doubt the path in use and look for all others."""
+        if self.best is not None and (self.suspect_since is None or why != self._suspect_why):
+            self._tell(PathSuspected(now, self.node_id, str(self.best.path), why))
+        self.suspect_since = now
+        self._suspect_why = why
+        self._pong_due = None
+        self._rhythm.start(now, why)
+        self._announce(now)
+
+    def _clear_doubt(self, now: float) -> None:
+        """The path in use works."""
+        self.suspect_since = None
+        self._contender = None
+        self._rhythm.stop()
+        self._announce(now)
+
+    def _contest(self, now: float, state: PathState, how: str) -> list[Action]:
+        """The node was heard on another path: it may have moved. Ask both paths, and use both until one answers."""
+        hot = state.last_ping is not None and now - state.last_ping < max(state.latency or 0.0, 0.02)
+        if self._contender is state and hot:
+            return []
+        if self._contender is not state:
+            self._contender = state
+            self._contest_since = now
+            self._tell(PeerMoved(now, self.node_id, str(state.path), how))
+        actions = self._ping(now, state)
+        if self.best is not None:
+            actions += self._ping(now, self.best)
+        self._rhythm.start(now, "the peer was heard elsewhere")
+        if self._overdue(now):
+            actions += self._kick(now, reset=False)
+        return actions
+
+    def _settle(self, now: float, state: PathState, ping: OpenPing) -> list[Action]:
+        """A path answered a ping: decide whether payload goes there."""
+        best = self.best
+        after_doubt = self.suspect_since is None or ping.at >= self.suspect_since
+        if best is None:
+            return self._adopt(now, state)
+        if state is best:
+            self._pong_due = None
+            if not after_doubt:
+                return []
+            doubted = self.suspect_since is not None or self._contender is not None
+            self._clear_doubt(now)
+            actions = [SetMtu(state.mtu), *self._probe_mtu(now, state)] if doubted else []
+            if self._overdue(now) or (doubted and self._awaiting is not None):
+                actions += self._kick(now, reset=False)
+            return actions
+        if self.suspect_since is not None:
+            return self._adopt(now, state) if after_doubt else []
+        if self._contender is state and best.quiet_for(now) > now - self._contest_since:
+            return self._adopt(now, state)
+        if not best.trusted(now) or better_path(state, best):
+            return self._adopt(now, state)
+        return []
+
+    def _adopt(self, now: float, state: PathState) -> list[Action]:
+        """Make a proven path the one in use."""
+        before = self.best
+        self.best = state
+        slower = (
+            before is not None
+            and before.latency is not None
+            and state.latency is not None
+            and state.latency > 2 * before.latency + 0.01
+        )
+        self._clear_doubt(now)
+        self._pong_due = None
+        if before is None:
+            self._tell(HolePunched(now, self.node_id, str(state.path)))
+        return [*self._kick(now, reset=slower), SetMtu(state.mtu), *self._probe_mtu(now, state)]
+
+    def _adopt_none(self, now: float) -> None:
+        """Give the direct path up: payload goes over the relay only, and the search goes on."""
+        self.best = None
+        self.suspect_since = None
+        self._announce(now)
+
+    def _given_up(self, now: float) -> bool:
+        return (
+            self.best is not None
+            and self.suspect_since is not None
+            and self.relay is not None
+            and now - self.suspect_since > GIVE_UP
+            and self.best.quiet_for(now) > GIVE_UP
+        )
+
+    def _kick(self, now: float, *, reset: bool) -> list[Action]:
+        """Let QUIC go on at once. Kicks that bring no answer mean that large packets do not get through."""
+        self._fruitless_kicks += 1
+        if self._awaiting is not None:
+            self._awaiting = now
+        best = self.best
+        if best is not None and self._fruitless_kicks > 2 and best.mtu > BASE_MTU and best.trusted(now):
+            best.mtu = BASE_MTU
+            best.mtu_failed_at = now
+            return [SetMtu(BASE_MTU), Kick(reset)]
+        return [Kick(reset)]
+
+    # --- pings ---
+
+    def _ping(self, now: float, state: PathState, mtu: int = 0) -> list[Action]:
+        """One ping on one path, padded so that its datagram has ``mtu`` bytes if that is more."""
+        padding = max(0, mtu - PING_OVERHEAD)
+        ping = Ping(self.shared.tx_id(), self.shared.node_id, padding)
+        state.last_ping = now
+        self._open.add(ping.tx_id, OpenPing(state.path, now, PING_OVERHEAD + padding))
+        return [SendDisco(state.path, ping)]
+
+    def _round(self, now: float) -> list[Action]:
+        """Ping every path that may work, and offer our own addresses over the relay."""
+        first = self._rhythm.is_first_round
+        actions: list[Action] = []
+        if self.relay is not None and first:
+            actions += self._ping(now, self.relay)
+        asked = self.paths.candidates(now, self.shared, keep=self.best)
+        for state in asked:
+            actions += self._ping(now, state)
+        self._last_full_round = now
+        if self.relay is not None and self._may_offer(now):
+            self._last_offer = now
+            actions.append(OfferAddresses())
+        if asked and first:
+            self._tell(PingsSent(now, self.node_id, tuple(str(s.path) for s in asked[:8]), self._rhythm.why))
+        if self._wants_path(now):
+            self._rhythm.advance(now, urgent=self._awaiting is not None)
+        else:
+            self._rhythm.stop()
+        return actions
+
+    def _may_offer(self, now: float) -> bool:
+        return self._last_offer is None or now - self._last_offer >= OFFER_INTERVAL
+
+    def _wants_path(self, now: float) -> bool:
+        """Whether rounds of pings shall go on."""
+        return self.active(now) and (self.best is None or self.suspect_since is not None or self._contender is not None)
+
+    def _heartbeat(self, now: float) -> list[Action]:
+        """Keep the path in use alive and notice when it is not; compare paths now and then."""
+        if not self.active(now):
+            self._heartbeat_at = None
+            self._rhythm.stop()
+            return []
+        self._heartbeat_at = now + self.shared.config.heartbeat_interval
+        best = self.best
+        if best is None or self.suspect_since is not None:
+            if not self._rhythm.running:
+                self._rhythm.start(now, "no path known")
+            return []
+        actions = self._ping(now, best)
+        if self._pong_due is None:
+            self._pong_due = now + self._patience(0.25)
+        actions += self._probe_mtu(now, best)
+        slow = best.latency is not None and best.latency > GOOD_ENOUGH_LATENCY
+        if slow and (self._last_full_round is None or now - self._last_full_round >= UPGRADE_INTERVAL):
+            self._rhythm.start(now, "is there a better path?")
+            actions += self._round(now)
+        self.paths.prune(now, keep=best)
+        return actions
+
+    def _probe_mtu(self, now: float, state: PathState) -> list[Action]:
+        """Try whether the path carries the largest packets we would like to send (a ping's surplus is ignored)."""
+        wanted = self.shared.config.max_mtu
+        cooling = state.mtu_failed_at is not None and now - state.mtu_failed_at < MTU_COOLDOWN
+        recent = state.mtu_probed_at is not None and now - state.mtu_probed_at < 1.0
+        if state.mtu >= wanted or cooling or recent:
+            return []
+        state.mtu_probed_at = now
+        return self._ping(now, state, wanted)
+
+    # --- small things ---
+
+    def _heard(self, now: float, path: Path, size: int) -> tuple[PathState | None, bool]:
+        """The state of the path that something authentic arrived on, made if it is new; None if there is no room."""
+        new = False
+        if isinstance(path, RelayPath):
+            if self.relay is None or self.relay.path != path:
+                self.relay = PathState(path, now, told=True)
+                new = True
+            state: PathState | None = self.relay
+        else:
+            new = self.paths.add(now, path, told=False, keep=self.best)
+            state = self.paths.get(path)
+        if state is not None:
+            state.handle_received(now, size)
+        if self._heartbeat_at is None:
+            self._heartbeat_at = now + self.shared.config.heartbeat_interval
+        return state, new
+
+    def _has_interface(self, path: UdpPath) -> bool:
+        return self.shared.interface_usable(path.via)
+
+    def _announce(self, now: float) -> None:
+        """Tell watchers when payload's first path is another one than before."""
+        path = self.current_path
+        if path == self._announced:
+            return
+        before, self._announced = self._announced, path
+        self._tell(
+            PathChanged(
+                now,
+                self.node_id,
+                "" if path is None else str(path),
+                "" if before is None else str(before),
+                relayed=isinstance(path, RelayPath),
+                latency=self.latency,
+            )
+        )
+
+    def _tell(self, event: object) -> None:
+        self.shared.events.append(event)  # type: ignore[arg-type]
