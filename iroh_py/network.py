@@ -48,7 +48,7 @@ class InterfaceAddress:
 
 @dataclass(frozen=True, slots=True)
 class Interface:
-    """One network interface. ``up`` is administrative (IFF_UP), ``running`` is carrier (IFF_LOWER_UP)."""
+    """One network interface. ``up`` is administrative, ``running`` is carrier with an open queue behind it."""
 
     index: int
     name: str
