@@ -11,6 +11,8 @@ from iroh_py.errors import TicketError
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 #: Longer URLs appear in no record: a DNS packet of pkarr has 1000 bytes for everything.
 _MAX_LENGTH = 1024
+#: 255 bytes on the wire are 254 characters with the trailing dot (RFC 1035 section 3.1).
+_MAX_DOMAIN = 254
 _FORBIDDEN = re.compile(r"[\x00-\x20\x7f<>\"{}|\\^`]")
 #: Labels of a domain: what DNS carries, plus the underscore that real host names contain.
 _DOMAIN = re.compile(r"(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)+", re.ASCII)
@@ -96,7 +98,7 @@ def _normal_host(host: str) -> str:
     """A bracketed or plain IP literal in canonical form, or a domain in lower case with a trailing dot."""
     if ":" in host:
         return f"[{_normal_ipv6(host)}]"
-    name = host.removesuffix(".")
+    name = _to_ascii(host).removesuffix(".")
     if _NUMBER.fullmatch(name.rpartition(".")[2]):
         # Browsers read any number as an IPv4 address; only the plain dotted form is meant here.
         try:
@@ -119,12 +121,17 @@ def _normal_ipv6(host: str) -> str:
     return str(ip)
 
 
-def _normal_domain(name: str) -> str:
+def _to_ascii(host: str) -> str:
+    """Punycode for international names; it also maps look-alikes of digits and dots to the plain ones."""
     try:
-        domain = name.encode("idna").decode().lower() + "."
+        return host.encode("idna").decode().lower()
     except UnicodeError as error:
-        raise TicketError(f"{name!r} is no host name: {error}") from error
-    if not _DOMAIN.fullmatch(domain) or len(domain) > 254:
+        raise TicketError(f"{host!r} is no host name: {error}") from error
+
+
+def _normal_domain(name: str) -> str:
+    domain = f"{name}."
+    if not _DOMAIN.fullmatch(domain) or len(domain) > _MAX_DOMAIN:
         raise TicketError(f"{name!r} is no host name")
     return domain
 

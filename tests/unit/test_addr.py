@@ -88,6 +88,7 @@ def test_malformed_addr_text_is_an_error(text: str) -> None:
         ("http://[::ffff:1.2.3.4]", "http://[::ffff:102:304]/", "::ffff:102:304", 80, False),
         ("https://user:pw@a.b/c?d=e#f", "https://user:pw@a.b./c?d=e#f", "a.b", 443, True),
         (" http://localhost:1/ ", "http://localhost.:1/", "localhost", 1, False),
+        ("http://１.2.3.4", "http://1.2.3.4/", "1.2.3.4", 80, False),
         ("https://bücher.example", "https://xn--bcher-kva.example./", "xn--bcher-kva.example", 443, True),
     ],
 )

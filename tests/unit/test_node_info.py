@@ -22,7 +22,9 @@ FULL = NodeInfo(KEY1, RELAY, frozenset({("2001:db8::1", 443), ("192.0.2.7", 5182
 def answer(*records: str) -> bytes:
     """A DNS response with these records, in text form."""
     message = dns.message.make_response(dns.message.make_query(dns_name(KEY1, "dns.example"), "TXT"))
-    message.answer = [dns.rrset.from_text(*record.split(" ", 4)) for record in records]
+    for record in records:
+        name, ttl, rdclass, rdtype, rdata = record.split(" ", 4)
+        message.answer.append(dns.rrset.from_text(name, int(ttl), rdclass, rdtype, rdata))
     return message.to_wire()
 
 
