@@ -116,7 +116,7 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class Restarting:
-    """The relay restarts: reconnect after ``reconnect_in`` seconds and keep trying for ``try_for`` seconds."""
+    """The relay restarts: reconnect after ``reconnect_in`` seconds, keep trying for ``try_for``."""
 
     reconnect_in: float
     try_for: float

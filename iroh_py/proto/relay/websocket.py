@@ -85,7 +85,8 @@ class WebSocket:
                 self._out.append(self._connection.send(event.response()))
             else:  # wsproto reports its own parse errors this way, without any change of state
                 self.broken = RelayError(f"websocket protocol error: {event.reason or event.code}")
-        # Text is skipped (7.2); wsproto hands it over in pieces, so it costs no memory. Pongs mean nothing here.
+        # Text is skipped (7.2); wsproto hands it over in pieces, so it costs no memory. Pongs mean nothing
+        # here.
 
     def _collect(self, event: BytesMessage, messages: list[bytes]) -> None:
         piece = bytes(event.data)
