@@ -33,6 +33,13 @@ def test_x25519_halves_match_the_vectors(vector: Vectors, key: str) -> None:
     assert bindings.crypto_scalarmult_base(bytes.fromhex(vector(f"{key}.x25519_sk"))) == node_id.x25519()
 
 
+def test_x25519_agreement_matches_the_vector(vector: Vectors) -> None:
+    """The published secret of one node and the converted id of the other give the published shared point."""
+    secret = bytes.fromhex(vector("key1.x25519_sk"))
+    shared = bindings.crypto_scalarmult(secret, SecretKey(bytes([2]) * 32).node_id.x25519())
+    assert shared.hex() == vector("shared.x25519(1,2)")
+
+
 def test_box_key_is_the_same_from_both_sides(vector: Vectors) -> None:
     """Both nodes derive the published shared key."""
     one, two = SecretKey(bytes([1]) * 32), SecretKey(bytes([2]) * 32)

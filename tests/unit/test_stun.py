@@ -12,7 +12,7 @@ from iroh_py.proto import stun
 
 Vectors = Callable[[str], str]
 TX_ID = bytes(range(1, 13))
-#: A recorded answer of a public server, with SOFTWARE-like attribute order left as sent (PROTOCOL 6.3).
+#: A recorded answer of a Google server, the sample that PROTOCOL 6.3 mentions.
 GOOGLE = "0101000c2112a4422360b11e3ec68ffa93e08007" + "002000080001c7866957856f"
 COOKIE = "2112a442"
 
