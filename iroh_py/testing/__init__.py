@@ -1,4 +1,5 @@
-"""An in-memory network under a virtual clock: the same endpoint code, a minute of network time in milliseconds.
+"""An in-memory network under a virtual clock: the same endpoint code, a minute of network time in
+milliseconds.
 
 ::
 
@@ -13,10 +14,11 @@
 
     run_virtual(story, seed=7)
 
-A :class:`SimHost` is an ``iroh_py.network.Network``. What is simulated: NAT mapping and filtering (RFC 4787), links
-with delay, jitter, loss, MTU and rate, routing over several interfaces as Linux does it, network monitors, TCP with
-half-open connections, names, ICMP echo. What is not: TLS, fragments, multicast, ICMP errors, MTU for TCP, TCP
-connections into a NAT. The chance that a program draws for itself (``os.urandom``) is not ours to repeat.
+A :class:`SimHost` is an ``iroh_py.network.Network``. What is simulated: NAT mapping and filtering (RFC 4787),
+links with delay, jitter, loss, MTU and rate, routing over several interfaces as Linux does it, network
+monitors, TCP with half-open connections, names, ICMP echo. What is not: TLS, fragments, multicast, ICMP
+errors, MTU for TCP, TCP connections into a NAT. The chance that a program draws for itself (``os.urandom``)
+is not ours to repeat.
 """
 
 from __future__ import annotations

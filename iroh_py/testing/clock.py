@@ -1,10 +1,12 @@
 """An asyncio event loop whose clock is virtual: waiting costs nothing, and the same seed gives the same run.
 
-Theory of operation: asyncio asks its selector to block until the next timer. Ours never blocks: it looks at the real
-file descriptors once (asyncio's own self-pipe is one), and if none is ready it moves the clock to that timer. If
-there is no timer either, nothing can ever happen again, and the selector raises instead of hanging.
+Theory of operation: asyncio asks its selector to block until the next timer. Ours never blocks: it looks at
+the real file descriptors once (asyncio's own self-pipe is one), and if none is ready it moves the clock to
+that timer. If there is no timer either, nothing can ever happen again, and the selector raises instead of
+hanging.
 
-With pytest-asyncio, in ``conftest.py`` (or per test with ``@pytest.mark.asyncio(loop_factories=["virtual"])``)::
+With pytest-asyncio, in ``conftest.py`` (or per test with
+``@pytest.mark.asyncio(loop_factories=["virtual"])``)::
 
     def pytest_asyncio_loop_factories(config, item):
         return {"virtual": iroh_py.testing.loop_factory}
@@ -25,7 +27,8 @@ from iroh_py.testing.errors import NothingToDoError, RealWaitError, TimeLimitErr
 
 T = TypeVar("T")
 
-#: Where a virtual clock starts, in seconds. Not 0: code that takes 0.0 for "never" must not be right by accident.
+#: Where a virtual clock starts, in seconds. Not 0: code that takes 0.0 for "never" must not be right by
+#: accident.
 START = 1000.0
 
 #: asyncio runs timers this many seconds early; a float holds times far beyond any run this exactly.
@@ -70,9 +73,10 @@ class _NeverBlockingSelector(selectors.BaseSelector):
 class VirtualClockLoop(asyncio.SelectorEventLoop):
     """An event loop that jumps to the next timer whenever nothing is ready.
 
-    ``start`` is what ``time()`` says first, ``limit`` the most virtual seconds that it may run, both in seconds.
-    Raises, out of ``run_until_complete``: NothingToDoError, TimeLimitError. Executors, threads and subprocesses
-    raise RealWaitError where they are started. Real sockets are polled but never waited for: use :class:`SimNet`.
+    ``start`` is what ``time()`` says first, ``limit`` the most virtual seconds that it may run, both in
+    seconds. Raises, out of ``run_until_complete``: NothingToDoError, TimeLimitError. Executors, threads and
+    subprocesses raise RealWaitError where they are started. Real sockets are polled but never waited for: use
+    :class:`SimNet`.
     """
 
     def __init__(self, *, start: float = START, limit: float | None = None) -> None:
@@ -86,17 +90,23 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
         return self._virtual_now
 
     def jump(self, seconds: float) -> None:
-        """Move the clock at once, as if this process had been stopped (SIGSTOP) that long: timers come due together."""
+        """Move the clock at once, as if this process had been stopped (SIGSTOP) that long.
+
+        Timers within that time come due together. Raises ValueError for negative seconds.
+        """
         if seconds < 0:
             raise ValueError(f"time does not go back: {seconds}")
         self._virtual_now += seconds
 
-    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> NoReturn:
+    def run_in_executor(  # type: ignore[override]  # it never returns, and takes whatever it refuses
+        self, executor: Any, func: Any, *args: Any
+    ) -> NoReturn:
         """Refused: a thread runs in real time. Raises RealWaitError."""
         name = getattr(func, "__name__", repr(func))
         raise RealWaitError(
-            f"run_in_executor({name}) under a virtual clock: a thread takes real time, which this loop does not wait "
-            "for (asyncio.to_thread and the loop's name lookup use it too); call it directly, or use SimNet's resolve"
+            f"run_in_executor({name}) under a virtual clock: a thread takes real time, for which this loop "
+            "does not wait (asyncio.to_thread and the loop's name lookup use it too); call the function "
+            "directly, or resolve names through a SimHost"
         )
 
     async def subprocess_exec(self, *args: Any, **kwargs: Any) -> NoReturn:
@@ -143,10 +153,11 @@ def run_virtual(
     seed: int = 0,
     limit: float = 3600.0,
 ) -> T:
-    """Run a coroutine (or a coroutine function without arguments) under a virtual clock and return its result.
+    """Run a coroutine (or a coroutine function without arguments) under a virtual clock and return its
+    result.
 
-    ``seed`` seeds the ``random`` module for the run (its state is put back afterwards), ``limit`` is in virtual
-    seconds. Raises what the coroutine raises, NothingToDoError, TimeLimitError, RealWaitError.
+    ``seed`` seeds the ``random`` module for the run (its state is put back afterwards), ``limit`` is in
+    virtual seconds. Raises what the coroutine raises, NothingToDoError, TimeLimitError, RealWaitError.
     """
     coroutine = main() if callable(main) else main
     state = random.getstate()

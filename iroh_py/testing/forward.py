@@ -1,8 +1,8 @@
 """How a UDP datagram travels: hop by hop, each NAT deciding at the moment that the datagram is there.
 
-Stations: the sender's link up, at most one NAT after the other upwards, then down through NATs to the link of the
-receiver. Between stations it is an event in the schedule, so the order of two packets at a NAT is their real order,
-which simultaneous open depends on.
+Stations: the sender's link up, at most one NAT after the other upwards, then down through NATs to the link of
+the receiver. Between stations it is an event in the schedule, so the order of two packets at a NAT is their
+real order, which simultaneous open depends on.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A host of the simulated network: an ``iroh_py.network.Network``, and the verbs that change its surroundings."""
+"""A host of the simulated network: an ``iroh_py.network.Network``, and verbs that change its surroundings."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ _RESOLVE_TIMEOUT = 5.0
 class SimHost:
     """A simulated machine, usable wherever ``iroh_py`` takes a network. Made by ``SimNet.host``.
 
-    ``watch_delay`` is how late its monitors notice a change, in seconds; ``icmp_allowed=False`` makes ICMP raise
-    PermissionError, as for a process without the right.
+    ``watch_delay`` is how late its monitors notice a change, in seconds; ``icmp_allowed=False`` makes ICMP
+    raise PermissionError, as for a process without the right.
     """
 
     def __init__(self, net: SimNet, name: str) -> None:
@@ -64,7 +64,7 @@ class SimHost:
     def __repr__(self) -> str:
         return f"<SimHost {self._name}>"
 
-    # --- its surroundings -----------------------------------------------------------------------------------------
+    # --- its surroundings -----------------------------------------------------------------------------------
 
     def interface(self, name: str | None = None) -> SimInterface:
         """An interface by name; the only or first one without. Raises TopologyError."""
@@ -127,7 +127,7 @@ class SimHost:
             self.net.changed(self._name, "freeze")
 
     def thaw(self) -> None:
-        """Wake up: ``boottime`` is ahead of ``time`` by the length of the sleep, and changes meanwhile are noticed."""
+        """Wake up: ``boottime`` jumped ahead by the length of the sleep; changes meanwhile are noticed."""
         if self.frozen:
             self.frozen = False
             self._suspended += self.time() - self._frozen_at
@@ -140,7 +140,7 @@ class SimHost:
         for watch in self._watches:
             watch.notice()
 
-    # --- iroh_py.network.Network ----------------------------------------------------------------------------------
+    # --- iroh_py.network.Network ----------------------------------------------------------------------------
 
     @property
     def name(self) -> str:
@@ -198,13 +198,13 @@ class SimHost:
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Open an in-memory TCP connection to a listener of another host.
 
-        Raises OSError (refused, unreachable, timed out) as the kernel would, and LocalProtocolError if TLS is asked
-        for: there is none in the simulation, use a plain ``http://`` relay.
+        Raises OSError (refused, unreachable, timed out) as the kernel would, and LocalProtocolError if TLS is
+        asked for: there is none in the simulation, use a plain ``http://`` relay.
         """
         return await tcp.connect(self, (ip, port), wants_tls=ssl is not None)
 
     async def icmp_ping(self, ip: str, timeout: float) -> float:
-        """Round-trip seconds to a host, or to the outside address of a NAT. Raises as ``Network.icmp_ping`` says."""
+        """Round-trip seconds to a host or a NAT's outside address. Raises as ``Network.icmp_ping`` says."""
         if not self.icmp_allowed:
             raise PermissionError(errno.EPERM, "ICMP is not allowed on this host")
         choice = self.route(ip)
@@ -222,10 +222,10 @@ class SimHost:
         await asyncio.sleep(there)
         return there
 
-    # --- TCP servers ----------------------------------------------------------------------------------------------
+    # --- TCP servers ----------------------------------------------------------------------------------------
 
     def listen_tcp(self, port: int, on_client: OnClient, *, ip: str = "0.0.0.0") -> SimListener:
-        """Accept TCP connections: ``on_client(reader, writer)``, a function or coroutine function, for each one.
+        """Accept TCP connections, calling ``on_client(reader, writer)``, plain or async, for each one.
 
         "0.0.0.0" and "::" take IPv4 and IPv6 alike. Raises OSError (address in use, not ours).
         """
@@ -246,7 +246,7 @@ class SimHost:
         """Forget a closed listener."""
         self._listeners.pop(listener.addr, None)
 
-    # --- what its sockets and the network call ----------------------------------------------------------------------
+    # --- what its sockets and the network call --------------------------------------------------------------
 
     @property
     def deaf(self) -> bool:

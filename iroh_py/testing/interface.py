@@ -73,14 +73,14 @@ class SimInterface:
         self._changed("up")
 
     def carrier(self, on: bool) -> None:
-        """Plug or pull the cable: addresses and routes stay, the kernel keeps choosing them, packets vanish."""
+        """Plug or pull the cable: addresses and routes stay, the kernel keeps choosing them, data vanish."""
         if on is not self.has_carrier:
             self.has_carrier = on
             self.generation += on
             self._changed("carrier" if on else "no-carrier")
 
     def renumber(self, *ips: str) -> None:
-        """Replace the addresses of each family given by new ones, in the same network. Raises TopologyError."""
+        """Replace the addresses of each family given, in the same network. Raises TopologyError."""
         new = tuple(parse_address(ip) for ip in ips)
         families = {Family.of(address.ip) for address in new}
         kept = tuple(a for a in self.addresses if Family.of(a.ip) not in families)

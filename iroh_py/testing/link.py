@@ -1,4 +1,4 @@
-"""One simulated link: what a packet suffers between an interface (or a NAT's outside) and the next segment."""
+"""One simulated link: what a packet suffers between an interface or a NAT and the next segment."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from typing import Literal
 
 from iroh_py.testing.errors import TopologyError
 
-#: One-way seconds of a link that nothing was said about: two links and back make the 20 ms of a good wired line.
+#: One-way seconds of a link that nothing was said about: two links and back make the 20 ms of a good wired
+#: line.
 DEFAULT_DELAY = 0.005
 
 #: Seconds that TCP waits at least before it sends again (Linux: TCP_RTO_MIN).
 _TCP_MIN_RTO = 0.2
 
-#: A TCP chunk that is lost this often in a row is handed over late rather than never: the path itself still stands.
+#: A TCP chunk that is lost this often in a row is handed over late rather than never: the path itself still
+#: stands.
 _TCP_TRIES = 15
 
 #: Payload bytes of one TCP segment, to turn the loss of packets into the loss of a chunk.
@@ -26,10 +28,11 @@ _TCP_SEGMENT = 1400
 class LinkCondition:
     """What one direction of a link does to packets.
 
-    ``delay`` one way and ``jitter`` (uniform, added) in seconds; ``loss`` a share from 0 to 1; ``mtu`` in bytes with
-    IP headers: larger datagrams vanish, or on the sender's own link with ``oversize="error"`` raise EMSGSIZE;
-    ``rate`` in bytes per second with ``queue`` seconds of buffer; ``reorder`` lets jitter swap packets (otherwise it
-    delays those behind, as a real queue does); ``udp=False`` is a firewall that only lets TCP and ICMP pass.
+    ``delay`` one way and ``jitter`` (uniform, added) in seconds; ``loss`` a share from 0 to 1; ``mtu`` in
+    bytes with IP headers: larger datagrams vanish, or on the sender's own link with ``oversize="error"``
+    raise EMSGSIZE; ``rate`` in bytes per second with ``queue`` seconds of buffer; ``reorder`` lets jitter
+    swap packets (otherwise it delays those behind, as a real queue does); ``udp=False`` is a firewall that
+    only lets TCP and ICMP pass.
     """
 
     delay: float = DEFAULT_DELAY

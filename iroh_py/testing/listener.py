@@ -10,7 +10,7 @@ from iroh_py.network import Addr
 
 if TYPE_CHECKING:
     from iroh_py.testing.host import SimHost
-    from iroh_py.testing.tcp import SimTransport
+    from iroh_py.testing.stream import SimTransport
 
 #: Called with the two ends of each accepted connection.
 OnClient = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None] | None]

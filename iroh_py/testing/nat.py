@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 class SimNat:
     """A router with a LAN inside, one IPv4 address outside, and rules (:class:`NatConfig`) between them.
 
-    IPv6 (and all of a ``"none"`` router) is routed, not translated, behind a stateful firewall with the same filtering;
-    endpoint-independent filtering is no firewall there. Made by ``SimNet.nat``. TCP and ICMP pass from inside to
-    outside only, without a table of their own.
+    IPv6 (and all of a ``"none"`` router) is routed, not translated, behind a stateful firewall with the same
+    filtering; endpoint-independent filtering is no firewall there. Made by ``SimNet.nat``. TCP and ICMP pass
+    from inside to outside only, without a table of their own.
     """
 
     def __init__(
@@ -50,9 +50,10 @@ class SimNat:
         return f"<SimNat {self.name} {self.outside_ip}>"
 
     def rebind(self, *, port: bool = True, address: str | None = None) -> None:
-        """Lose all mappings and give other outside ports, or another outside address, or both; nobody is told.
+        """Lose all mappings, then give other outside ports, another outside address, or both; nobody is told.
 
-        TCP connections through it hang from now on. Raises TopologyError if the address is taken or malformed.
+        TCP connections through it hang from now on. Raises TopologyError if the address is taken or
+        malformed.
         """
         if address is not None:
             self._move(self.upstream, address)
@@ -65,7 +66,7 @@ class SimNat:
         self.net.changed(self.name, f"nat-rebind {self.outside_ip}")
 
     def flush(self) -> None:
-        """Forget all mappings. A NAT that preserves ports gives the same one again (and keeps TCP going, as Linux)."""
+        """Forget all mappings. A NAT that preserves ports gives the same ones again, and TCP goes on."""
         self.table.flush()
         self.firewall.flush()
         if self.config.ports is not Ports.PRESERVE:

@@ -1,7 +1,7 @@
 """The mapping and filtering rules of one NAT (RFC 4787), as plain data: ``now`` comes in, decisions come out.
 
-Mapping decides which outside port a flow gets, filtering which strangers may use it. Pinholes belong to a mapping, as
-in Linux: with endpoint-dependent mapping the port that a STUN server saw lets nobody else in.
+Mapping decides which outside port a flow gets, filtering which strangers may use it. Pinholes belong to a
+mapping, as in Linux: with endpoint-dependent mapping the port that a STUN server saw lets nobody else in.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Filtering(enum.Enum):
 
 
 class Ports(enum.Enum):
-    """RFC 4787 section 4.2: which outside port is chosen. ``PRESERVE`` keeps the inside port while it is free."""
+    """RFC 4787 section 4.2: which outside port is chosen. ``PRESERVE``: the inside port while it is free."""
 
     PRESERVE = "preserve"
     RANDOM = "random"
@@ -51,9 +51,9 @@ class Ports(enum.Enum):
 class NatConfig:
     """How one NAT behaves.
 
-    ``timeout`` is the idle life of a mapping and of a pinhole, both directions refreshing it as in Linux (RFC 4787
-    REQ-5 asks for 2 minutes or more); ``lifetime`` an absolute life that nothing refreshes, as some carrier-grade NATs
-    have it; both in seconds. ``translates=False`` is a plain router.
+    ``timeout`` is the idle life of a mapping and of a pinhole, both directions refreshing it as in Linux (RFC
+    4787 REQ-5 asks for 2 minutes or more); ``lifetime`` an absolute life that nothing refreshes, as some
+    carrier-grade NATs have it; both in seconds. ``translates=False`` is a plain router.
     """
 
     mapping: Mapping = Mapping.EIM
@@ -127,7 +127,7 @@ class NatTable:
         return entry.port
 
     def inbound(self, now: float, port: int, src: Addr) -> Addr | str:
-        """The inside address that a packet from ``src`` to this outside port goes to, or in a word why to none."""
+        """The inside address that a packet from ``src`` to an outside port goes to, or why to none."""
         known = self._by_port.get(port)
         if known is None:
             return "nat-no-mapping"

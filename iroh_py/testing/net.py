@@ -25,18 +25,20 @@ from iroh_py.testing.trace import Trace, TraceEvent
 #: Where an interface can be plugged in.
 Upstream = SimNat | Segment
 
-#: One interface of a new host: an upstream (a free address), addresses (on the Internet), both, or None: unplugged.
+#: One interface of a new host: an upstream (a free address), addresses (on the Internet), both, or None:
+#: unplugged.
 Plug = Upstream | str | tuple[Upstream | str, ...] | None
 
 #: Sees every datagram as it is sent: host, source, destination, payload.
 Tap = Callable[[SimHost, Addr, Addr, bytes], None]
 
-#: The Internet's own addresses (documentation ranges, RFC 5737 and RFC 3849): hosts here, NATs' outsides below.
+#: The Internet's own addresses (documentation ranges, RFC 5737 and RFC 3849): hosts here, NATs' outsides
+#: below.
 _HOSTS = {Family.V4: "198.51.100.0/24", Family.V6: "2001:db8::/64"}
 _OUTSIDES = "203.0.113.0/24"
 
-#: The LANs: home routers as they are sold, carrier-grade ones in their shared range (RFC 6598), plain routers in the
-#: benchmarking range (RFC 2544) because their inside addresses are seen outside.
+#: The LANs: home routers as they are sold, carrier-grade ones in their shared range (RFC 6598), plain routers
+#: in the benchmarking range (RFC 2544) because their inside addresses are seen outside.
 _LANS = {"cgnat": "100.64.{}.0/24", "none": "198.18.{}.0/24"}
 _HOME_LAN = "192.168.{}.0/24"
 
@@ -47,8 +49,8 @@ _METRIC_STEP = 100
 class SimNet:
     """An in-memory Internet with hosts, NATs and imperfect links; the same seed gives the same run.
 
-    Build it anywhere; it belongs to the event loop in which it is first used, with :func:`run_virtual` under virtual
-    time. Everything is plain calls, effective at once; times in seconds, sizes in bytes.
+    Build it anywhere; it belongs to the event loop in which it is first used, with :func:`run_virtual` under
+    virtual time. Everything is plain calls, effective at once; times in seconds, sizes in bytes.
     """
 
     def __init__(self, seed: int = 0) -> None:
@@ -66,7 +68,7 @@ class SimNet:
         self._macs = 0
         self.internet = Segment("internet", self.new_mac(), dict(_HOSTS))
 
-    # --- building -------------------------------------------------------------------------------------------------
+    # --- building -------------------------------------------------------------------------------------------
 
     def host(
         self,
@@ -78,9 +80,9 @@ class SimNet:
     ) -> SimHost:
         """A new host: on the Internet or behind ``nat`` with one interface, or with ``interfaces`` by name.
 
-        ``ip`` is one address or several ("ip" or "ip/prefixlen"; a free IPv4 one by default). In ``interfaces``, a
-        value is an upstream, or addresses on the Internet, or ``(upstream, ip, ...)``, or None for unplugged; the
-        first interface has the lowest metric. Raises TopologyError.
+        ``ip`` is one address or several ("ip" or "ip/prefixlen"; a free IPv4 one by default). In
+        ``interfaces``, a value is an upstream, or addresses on the Internet, or ``(upstream, ip, ...)``, or
+        None for unplugged; the first interface has the lowest metric. Raises TopologyError.
         """
         if name in self.hosts:
             raise TopologyError(f"there is a host {name!r} already")
@@ -110,8 +112,8 @@ class SimNet:
     ) -> SimNat:
         """A new NAT: "open", "moderate", "strict", "cgnat", "none" (a plain router), or a :class:`NatConfig`.
 
-        ``rules`` replace single fields of it (``timeout=30``), ``behind`` puts it behind another NAT, ``lan`` is the
-        IPv4 network inside. Raises TopologyError.
+        ``rules`` replace single fields of it (``timeout=30``), ``behind`` puts it behind another NAT, ``lan``
+        is the IPv4 network inside. Raises TopologyError.
         """
         if name in self.nats:
             raise TopologyError(f"there is a NAT {name!r} already")
@@ -156,7 +158,7 @@ class SimNet:
         """Let every host resolve a name to these addresses (to none: let it fail)."""
         self._names[name] = ips
 
-    # --- what happens -----------------------------------------------------------------------------------------------
+    # --- what happens ---------------------------------------------------------------------------------------
 
     def partition(self, a: SimHost, b: SimHost) -> None:
         """Let nothing through between two hosts, silently."""
@@ -170,13 +172,13 @@ class SimNet:
         self.changed(a.name if a is not None else "", "heal")
 
     def inject(self, src: Addr, dst: Addr, payload: bytes, *, at: Upstream | None = None) -> None:
-        """Send a datagram with any source address, as a stranger on the Internet (or on the LAN ``at``) could."""
+        """Send a datagram from any source address, as a stranger on the Internet (or the LAN ``at``) could."""
         self.forwarder.inject(at.inside if isinstance(at, SimNat) else at or self.internet, src, dst, payload)
 
-    # --- what is, and what was ----------------------------------------------------------------------------------------
+    # --- what is, and what was ------------------------------------------------------------------------------
 
     def reachable(self, first: SimHost, second: SimHost, *, punch: bool = False) -> bool:
-        """Whether UDP could flow both ways if ``first`` sends first, or both at once; see ``oracle.reachable``."""
+        """Whether UDP could flow both ways if ``first`` sends first (or both): see ``oracle.reachable``."""
         return oracle.reachable(first, second, punch=punch)
 
     @property
@@ -193,7 +195,7 @@ class SimNet:
         """Whether a partition lies between two hosts."""
         return bool(self._partitions) and frozenset((a.name, b.name)) in self._partitions
 
-    # --- for its parts ------------------------------------------------------------------------------------------------
+    # --- for its parts --------------------------------------------------------------------------------------
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:

@@ -1,7 +1,9 @@
-"""What is possible: whether UDP can flow between two hosts, found out by trying on fresh NAT tables, outside of time.
+"""What is possible: whether UDP can flow between two hosts, found out by trying on fresh NAT tables, outside
+of time.
 
-The trial ignores delay, loss and what the hosts really do: it says what a perfect program could reach. It respects
-what stands in the way for good: links that are down, unplugged or block UDP, black holes, partitions, NAT rules.
+The trial ignores delay, loss and what the hosts really do: it says what a perfect program could reach. It
+respects what stands in the way for good: links that are down, unplugged or block UDP, black holes,
+partitions, NAT rules.
 """
 
 from __future__ import annotations
@@ -37,9 +39,9 @@ _NOW = 0.0
 def reachable(first: SimHost, second: SimHost, *, punch: bool = False) -> bool:
     """Whether data can flow both ways when ``first`` sends first, to any address that ``second`` could tell.
 
-    Both have asked a STUN server, so ``second`` can tell its own addresses and the outside one. It only answers, to
-    where the packet came from; with ``punch=True`` both send to all addresses of the other at once, as after an
-    exchange over a relay. Ports are not guessed.
+    Both have asked a STUN server, so ``second`` can tell its own addresses and the outside one. It only
+    answers, to where the packet came from; with ``punch=True`` both send to all addresses of the other at
+    once, as after an exchange over a relay. Ports are not guessed.
     """
     return _Trial(first, second).run(punch=punch)
 
@@ -86,7 +88,7 @@ class _Trial:
                 queue.append((got.host, got.src))
 
     def _travel(self, host: SimHost, dst: Addr) -> _Arrival | Addr | None:
-        """Where a packet of a host ends: at a host, at the STUN server (as the source it sees), or nowhere."""
+        """Where a packet ends: at a host, at the STUN server (as the source it sees), or nowhere."""
         try:
             choice = host.route(dst[0])
         except OSError:

@@ -1,4 +1,4 @@
-"""The way that TCP and ICMP would take right now, worked out in one go. UDP goes hop by hop: see ``forward``."""
+"""The way that TCP and ICMP would take right now, worked out in one go (UDP: see ``forward``)."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""A simulated host's routing: which interface and source address the kernel would choose, and what it shows of it.
+"""A simulated host's routing: which interface and source address the kernel would choose, and what it shows
+of it.
 
-Measured on Linux 6.18 and imitated: no route is ENETUNREACH, an unknown interface index ENODEV; a socket bound to an
-IPv4 address that is gone gets ENETUNREACH, one bound to an IPv6 address that is gone sends into the void; a lost
-carrier changes no choice.
+Measured on Linux 6.18 and imitated: no route is ENETUNREACH, an unknown interface index ENODEV; a socket
+bound to an IPv4 address that is gone gets ENETUNREACH, one bound to an IPv6 address that is gone sends into
+the void; a lost carrier changes no choice.
 """
 
 from __future__ import annotations
@@ -36,14 +37,15 @@ _CONNECTED_METRIC = 256
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """By which interface a packet leaves and with which source address; no interface means: to this host itself."""
+    """By which interface (None: to this host itself) a packet leaves, and with which source address."""
 
     interface: SimInterface | None
     source: str
 
 
 def choose(interfaces: Iterable[SimInterface], dst: str, *, bound: str = "", via: int = 0) -> Choice:
-    """Route a packet to ``dst`` from a socket bound to ``bound`` (or any), by interface index ``via`` (or any).
+    """Route a packet to ``dst`` from a socket bound to ``bound`` (or any), by interface index ``via`` (or
+    any).
 
     Raises OSError as the kernel would.
     """
@@ -63,18 +65,18 @@ def choose(interfaces: Iterable[SimInterface], dst: str, *, bound: str = "", via
 
 
 def network_state(interfaces: Iterable[SimInterface]) -> NetworkState:
-    """What a network monitor sees: links, addresses, connected and default routes, gateways with their MAC."""
+    """What a network monitor sees: links, addresses, connected and default routes, gateways' MACs."""
     interfaces = list(interfaces)
     gateways = {
-        i.segment.gateway(a): i.segment.mac
+        (i.segment.gateway(a), i.segment.mac)
         for i in interfaces
-        if i.segment is not None
-        for a in i.active_addresses()
+        if i.segment is not None and i.is_up
+        for a in i.addresses
     }
     return NetworkState(
         interfaces=(LOOPBACK, *(i.snapshot() for i in interfaces)),
         routes=tuple(route for i in interfaces for route in _routes(i)),
-        gateways=tuple(sorted(gateways.items())),
+        gateways=tuple(sorted(gateways)),
     )
 
 

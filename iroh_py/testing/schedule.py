@@ -1,7 +1,7 @@
 """Everything that will happen in a simulated network, in order, behind one timer of the event loop.
 
-asyncio's own timers keep no order among equal times; packets of one link must not swap for that. So events are kept
-here by (time, order of scheduling).
+asyncio's own timers keep no order among equal times; packets of one link must not swap for that. So events
+are kept here by (time, order of scheduling).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Schedule:
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
-        """The event loop this network lives on. Raises SimulationError on a second one, RuntimeError without any."""
+        """The event loop this network lives on. Raises SimulationError if closed, RuntimeError if none."""
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
         elif self._loop.is_closed():

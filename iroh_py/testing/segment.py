@@ -1,4 +1,4 @@
-"""Segments: the places of a simulated network where addresses are known. The Internet is one, each LAN is one."""
+"""Segments: where addresses are known. The Internet is one, each LAN is one."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Segment:
             del self.members[ip]
 
     def gateway(self, address: InterfaceAddress) -> str:
-        """The gateway that a host with this address uses: .1 of a LAN, .254 on the Internet, fe80::1 for IPv6."""
+        """The gateway for an address: .1 of a LAN, .254 on the Internet, fe80::1 for IPv6."""
         if Family.of(address.ip) is Family.V6:
             return "fe80::1"
         network = ipaddress.ip_network(f"{address.ip}/{address.prefixlen}", strict=False)

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 #: Bytes under way or not yet read by the other end: a receive window of a usual size.
 _WINDOW = 256 * 1024
 
-#: Bytes that the "kernel" takes before a writer feels anything (net.ipv4.tcp_wmem allows more; libraries must cope).
+#: Bytes that the "kernel" takes before a writer feels anything (net.ipv4.tcp_wmem allows more; libraries must
+#: cope).
 _KERNEL_BUFFER = 128 * 1024
 
 #: asyncio's own default water marks, in bytes above the kernel's buffer.
@@ -35,7 +36,7 @@ _FIN = b""
 
 
 class SimTransport(asyncio.Transport):
-    """Writes into the network, feeds the protocol with what arrives. Made by ``tcp.connect`` for both ends."""
+    """Writes into the network, feeds the protocol with what arrives. ``tcp.connect`` makes both ends."""
 
     def __init__(self, wire: Wire, *, from_client: bool, sockname: Addr, peername: Addr) -> None:
         super().__init__({"sockname": sockname, "peername": peername})
@@ -71,7 +72,7 @@ class SimTransport(asyncio.Transport):
         self._protocol = protocol
         protocol.connection_made(self)
 
-    # --- asyncio.Transport: writing ---------------------------------------------------------------------------------
+    # --- asyncio.Transport: writing -------------------------------------------------------------------------
 
     def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
         """Queue bytes. After the connection was lost they are ignored, as asyncio does it."""
@@ -128,7 +129,7 @@ class SimTransport(asyncio.Transport):
         """Whether it was closed or lost."""
         return self._closing or self._lost
 
-    # --- asyncio.Transport: reading ---------------------------------------------------------------------------------
+    # --- asyncio.Transport: reading -------------------------------------------------------------------------
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         """Feed another protocol from now on."""
@@ -152,7 +153,7 @@ class SimTransport(asyncio.Transport):
             self._reading = True
             self._host.net.loop.call_soon(self._read_held)
 
-    # --- the way out ------------------------------------------------------------------------------------------------
+    # --- the way out ----------------------------------------------------------------------------------------
 
     def _pump(self) -> None:
         while self._retry is None and not self._fin_sent and (self._out or self._ending):
@@ -218,7 +219,7 @@ class SimTransport(asyncio.Transport):
         if self._closing:
             self._lose_when_taken()
 
-    # --- the way in -------------------------------------------------------------------------------------------------
+    # --- the way in -----------------------------------------------------------------------------------------
 
     def _receive(self, chunk: bytes) -> None:
         if self._lost:
@@ -247,7 +248,7 @@ class SimTransport(asyncio.Transport):
         elif not protocol.eof_received():
             self.close()
 
-    # --- the end ----------------------------------------------------------------------------------------------------
+    # --- the end --------------------------------------------------------------------------------------------
 
     def _send_reset(self) -> None:
         lanes = self._wire.lanes(from_client=self._from_client)

@@ -1,8 +1,9 @@
 """TCP in the simulated network: dialling, and the way between two ends.
 
-No packets: an end hands chunks to the schedule, and each chunk needs the whole way to stand when it leaves and when
-it arrives. A way that is broken loses nothing and tells nobody: chunks are tried again with TCP's back-off, so a
-connection survives a short outage and is half-open, silently, for as long as Linux would leave it so.
+No packets: an end hands chunks to the schedule, and each chunk needs the whole way to stand when it leaves
+and when it arrives. A way that is broken loses nothing and tells nobody: chunks are tried again with TCP's
+back-off, so a connection survives a short outage and is half-open, silently, for as long as Linux would leave
+it so.
 """
 
 from __future__ import annotations
@@ -72,7 +73,8 @@ class Wire:
         try:
             there = self.client.route(self.server_addr[0], bound=self.client_addr[0])
         except OSError:
-            return None  # The kernel of an established connection retries what it cannot route, and says nothing.
+            # The kernel of an established connection retries what it cannot route, and says nothing.
+            return None
         found = paths.find(self.client, there, self.server_addr[0])
         if (
             found is None

@@ -14,9 +14,10 @@ TRACE_LIMIT = 200_000
 class TraceEvent(NamedTuple):
     """One packet's end, or one change of the network.
 
-    A named tuple, not a dataclass: there is one per packet, and it is made three times as fast. ``kind`` is "udp",
-    "tcp" or "change"; ``node`` the host that sent, or the node that changed; ``src`` and ``dst`` the addresses as the
-    sender wrote them; ``size`` the payload in bytes; ``fate`` "delivered", or in a word why not, or the change.
+    A named tuple, not a dataclass: there is one per packet, and it is made three times as fast. ``kind`` is
+    "udp", "tcp" or "change"; ``node`` the host that sent, or the node that changed; ``src`` and ``dst`` the
+    addresses as the sender wrote them; ``size`` the payload in bytes; ``fate`` "delivered", or in a word why
+    not, or the change.
     """
 
     time: float

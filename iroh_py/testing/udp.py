@@ -12,7 +12,8 @@ from iroh_py.network import Addr, Family, Receiver
 if TYPE_CHECKING:
     from iroh_py.testing.host import SimHost
 
-#: Datagrams that wait for the receiver within one instant; a real socket's buffer holds a few hundred to thousands.
+#: Datagrams that wait for the receiver within one instant; a real socket's buffer holds a few hundred to
+#: thousands.
 _RECEIVE_LIMIT = 2_048
 
 
@@ -46,7 +47,7 @@ class SimUdpSocket:
             self._host.close_udp(self)
 
     def deliver(self, payload: bytes, src: Addr, index: int) -> bool:
-        """Queue one datagram for the receiver, which gets all that arrives in one instant; False if full or closed."""
+        """Queue one datagram; the receiver gets all of one instant together. False if full or closed."""
         if self._closed or len(self._inbox) >= _RECEIVE_LIMIT:
             return False
         self._inbox.append((payload, src, index))
