@@ -14,6 +14,7 @@ import struct
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from ipaddress import IPv4Interface
 from typing import Self, TypeVar
@@ -85,10 +86,12 @@ class Bench:
     LINK = 1
 
     def __init__(self, forward: LinkCondition, backward: LinkCondition, seed: int = 0) -> None:
-        self.a = BenchEnd.open("bench-a", ADDRESS_A)
-        self.b = BenchEnd.open("bench-b", ADDRESS_B)
-        self.wire = WireProcess.spawn()
-        self.wire.add_link(self.LINK, self.a.tap, self.b.tap, forward, backward, seed)
+        with ExitStack() as undo:
+            self.a = undo.enter_context(closing(BenchEnd.open("bench-a", ADDRESS_A)))
+            self.b = undo.enter_context(closing(BenchEnd.open("bench-b", ADDRESS_B)))
+            self.wire = undo.enter_context(closing(WireProcess.spawn()))
+            self.wire.add_link(self.LINK, self.a.tap, self.b.tap, forward, backward, seed)
+            self._undo = undo.pop_all()
 
     def ping(self, count: int, interval: float, within: float) -> list[float | None]:
         """Send `count` echo requests from a to b; returns each round trip in seconds, None where none came.
@@ -102,9 +105,7 @@ class Bench:
 
     def close(self) -> None:
         """End the process and both namespaces."""
-        self.wire.close()
-        self.a.close()
-        self.b.close()
+        self._undo.close()
 
     def __enter__(self) -> Self:
         return self

@@ -17,7 +17,11 @@ _BATCH = 32
 
 
 class Line:
-    """Reads `source`, asks the model, writes `sink`; both descriptors are non-blocking and not owned."""
+    """Reads `source`, asks the model, writes `sink`; both descriptors are non-blocking and not owned.
+
+    Anything that keeps the bounds of packets will do for a TAP, such as a socket pair, which is gone at its
+    end of file.
+    """
 
     __slots__ = ("connected", "model", "scheduled_for", "sink", "source")
 
@@ -61,7 +65,9 @@ class Line:
             except BlockingIOError:
                 break
             except OSError:
-                alive = False  # EBADFD: the interface was deleted under us
+                frame = b""  # EBADFD: the interface was deleted under us
+            if not frame:
+                alive = False
                 break
             frames += 1
             size += len(frame)
@@ -85,6 +91,8 @@ class Line:
                 break
             except OSError:
                 return False  # EBADFD, as above
+            if not frame:
+                return False
             if self.connected:
                 model.handle_frame(clock(), frame)
             else:

@@ -81,9 +81,20 @@ def decode_request(packet: bytes) -> Request:
         for key in _CONDITIONS:
             if values.get(key) is not None:
                 values[key] = LinkCondition(**values[key])
-        return _REQUESTS[name](**values)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        request = _REQUESTS[name](**values)
+        _check_values(request)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise LinkEngineError(f"the wire does not understand {packet[:200]!r}: {error!r}") from error
+    return request
+
+
+def _check_values(request: Request) -> None:
+    if not isinstance(request.link, int):
+        raise TypeError(f"a link is known by a number, not {request.link!r}")
+    if isinstance(request, AddLink) and (request.forward is None or request.backward is None):
+        raise TypeError("a new link needs both conditions")
+    if isinstance(request, SetConnected) and not isinstance(request.connected, bool):
+        raise TypeError(f"a link is connected or not, not {request.connected!r}")
 
 
 def encode_reply(value: Any) -> bytes:

@@ -29,6 +29,9 @@ from netns_fixtures.wire.messages import (
 )
 from netns_fixtures.wire.timer import TimerFd
 
+# Frames due within this are written now: waking again costs as much, and comes later than asked.
+_SLACK = 50e-6
+
 
 @dataclass(frozen=True, slots=True)
 class _Link:
@@ -64,7 +67,7 @@ class Pump:
                 if line is not None:
                     self._handle_readable(line)
                 elif fd == timer:
-                    self._timer.acknowledge()
+                    self._timer.acknowledge(time.monotonic())
                 elif fd == control:
                     serving = self._handle_control()
             self._deliver_due()
@@ -82,12 +85,13 @@ class Pump:
         if due is None:
             return
         now = time.monotonic()
-        while (line := agenda.pop_due(now)) is not None:
-            line.deliver(now)
+        until = now + _SLACK
+        while (line := agenda.pop_due(until)) is not None:
+            line.deliver(until)
             agenda.note(line)
         due = agenda.next_due
         if due is not None:
-            self._timer.arm(due)
+            self._timer.arm(now, due)
 
     def _handle_control(self) -> bool:
         try:
@@ -141,10 +145,13 @@ class Pump:
             Line(a, b, request.forward, f"{request.seed}/forward"),
             Line(b, a, request.backward, f"{request.seed}/backward"),
         )
+        try:
+            for line in link.lines:
+                self._epoll.register(line.source, select.EPOLLIN)
+        except OSError as error:  # a regular file, say; closing it takes it out of epoll again
+            raise LinkEngineError(f"link {request.link}: not a device to wait on: {error}") from error
         self._links[request.link] = link
-        for line in link.lines:
-            self._lines[line.source] = line
-            self._epoll.register(line.source, select.EPOLLIN)
+        self._lines.update((line.source, line) for line in link.lines)
 
     def _remove_link(self, number: int) -> None:
         link = self._links.pop(number)
