@@ -1,0 +1,3 @@
+"""The hooks of the pytest plugin; entry point ``pytest11: iroh``."""
+
+from __future__ import annotations
