@@ -1,0 +1,132 @@
+"""Loss recovery and pacing as connections that heal need them, on top of aioquic's (RFC 9002).
+
+Two things differ from the book. The probe timeout stops doubling at :data:`MAX_PROBE_INTERVAL`, so that the
+back-off never outlives the outage that caused it. And a proven change of the path forgets everything in
+flight at once, without blaming congestion.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+
+from aioquic.quic.congestion.base import create_congestion_control
+from aioquic.quic.logger import QuicLoggerTrace
+from aioquic.quic.recovery import QuicPacketPacer, QuicPacketRecovery
+
+#: A silent outage is noticed this long after it ends at the latest, by either side's probe. Two packets in
+#: two seconds cost nothing; the original doubles up to 65536 probe timeouts.
+MAX_PROBE_INTERVAL = 2.0
+#: Below this round trip time pacing gains nothing (the window is a few packets) and costs a timer per burst.
+PACED_RTT = 0.004
+#: Send up to this much time's worth at once: event loops wake a millisecond late, and a burst must outlast
+#: that.
+BURST_TIME = 0.004
+#: And never less than this many packets, which is what Linux coalesces anyway.
+BURST_PACKETS = 16
+#: Twice the window per round trip in slow start would be RFC 9002's cap; 1.25 is its recommendation (7.7).
+PACING_GAIN = 1.25
+
+
+class BurstPacer(QuicPacketPacer):
+    """A pacer that lets bursts out: a token bucket in bytes, refilled at 1.25 windows per round trip."""
+
+    def __init__(self, *, max_datagram_size: int) -> None:
+        super().__init__(max_datagram_size=max_datagram_size)
+        self._rate = 0.0
+        self._tokens = 0.0
+        self._burst = 0.0
+        self._at = 0.0
+
+    def next_send_time(self, now: float) -> float | None:  # type: ignore[override]
+        """None to send at once, or when half a burst will be allowed (so that wake-ups stay rare)."""
+        if not self._rate:
+            return None
+        if now > self._at:
+            self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
+            self._at = now
+        if self._tokens > 0:
+            return None
+        return now + (self._burst / 2 - self._tokens) / self._rate
+
+    def update_after_send(self, now: float) -> None:
+        self._tokens -= self._max_datagram_size
+
+    def update_rate(self, congestion_window: int, smoothed_rtt: float) -> None:
+        if smoothed_rtt < PACED_RTT:
+            self._rate = 0.0
+            return
+        if not self._rate:
+            self._tokens = math.inf
+        self._rate = PACING_GAIN * congestion_window / smoothed_rtt
+        self._burst = max(BURST_PACKETS * self._max_datagram_size, self._rate * BURST_TIME)
+        self._tokens = min(self._tokens, self._burst)
+
+
+class Recovery(QuicPacketRecovery):
+    """aioquic's recovery with a capped back-off, a burst-friendly pacer and a way to start over."""
+
+    def __init__(
+        self,
+        *,
+        initial_rtt: float,
+        max_datagram_size: int,
+        peer_completed_address_validation: bool,
+        send_probe: Callable[[], None],
+        logger: logging.LoggerAdapter[logging.Logger],
+        quic_logger: QuicLoggerTrace | None,
+    ) -> None:
+        super().__init__(
+            congestion_control_algorithm="cubic",
+            initial_rtt=initial_rtt,
+            max_datagram_size=max_datagram_size,
+            peer_completed_address_validation=peer_completed_address_validation,
+            send_probe=send_probe,
+            logger=logger,
+            quic_logger=quic_logger,
+        )
+        self._max_datagram_size = max_datagram_size
+        self._pacer = BurstPacer(max_datagram_size=max_datagram_size)
+
+    @property
+    def rtt(self) -> float | None:
+        """The smoothed round trip time in seconds, None before the first sample."""
+        return self._rtt_smoothed if self._rtt_initialized else None
+
+    @property
+    def ack_eliciting_in_flight(self) -> int:
+        """How many packets the peer still has to acknowledge."""
+        return sum(space.ack_eliciting_in_flight for space in self.spaces)
+
+    def on_loss_detection_timeout(self, *, now: float) -> None:
+        super().on_loss_detection_timeout(now=now)
+        period = self.get_probe_timeout(include_max_ack_delay=self.handshake_confirmed)
+        while self._pto_count > 0 and period * 2**self._pto_count > MAX_PROBE_INTERVAL:
+            self._pto_count -= 1
+
+    def forget_flight(self, now: float) -> None:
+        """Everything in flight is lost, not through congestion, and is due for sending again."""
+        for space in self.spaces:
+            if not space.discarded:
+                packets = list(space.sent_packets.values())
+                self._on_packets_lost(congestion_event=False, now=now, packets=packets, space=space)
+                space.loss_time = None
+        self._pto_count = 0
+
+    def start_over(self) -> None:
+        """A path of unknown speed: initial window, no round trip time. Bytes still in flight stay counted."""
+        in_flight = self._cc.bytes_in_flight
+        self._cc = create_congestion_control("cubic", max_datagram_size=self._max_datagram_size)
+        self._cc.bytes_in_flight = in_flight
+        self._pacer = BurstPacer(max_datagram_size=self._max_datagram_size)
+        self._rtt_initialized = False
+        self._rtt_latest = self._rtt_smoothed = self._rtt_variance = 0.0
+        self._rtt_min = math.inf
+
+    def set_mtu(self, size: int) -> None:
+        """Count in packets of ``size`` bytes from now on; the window stays what it is in bytes."""
+        self._max_datagram_size = size
+        self._cc._max_datagram_size = size  # type: ignore[attr-defined]
+        self._cc.additive_increase_factor = size  # type: ignore[attr-defined]
+        self._pacer._max_datagram_size = size
