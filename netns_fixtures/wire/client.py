@@ -85,8 +85,7 @@ class WireProcess:
     ) -> None:
         """Join two TAPs; forward is what happens to frames from a to b.
 
-        The process gets copies of the descriptors and the caller may close its own; the TAPs end with the
-        last copy.
+        The process gets copies of the descriptors and the caller may close its own.
         """
         self._request(AddLink(link=link_id, forward=forward, backward=backward, seed=seed), (fd_a, fd_b))
 

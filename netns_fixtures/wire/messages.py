@@ -49,7 +49,7 @@ class SetConnected:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoveLink:
-    """Close both TAPs and forget the link."""
+    """Close both descriptors and forget the link."""
 
     link: int
 

@@ -57,7 +57,7 @@ class Pump:
         self._epoll.register(self._timer, select.EPOLLIN)
 
     def run(self) -> None:
-        """Serve; returns at end of file of the control socket, with every TAP closed."""
+        """Serve; returns at end of file of the control socket, with every descriptor closed."""
         control, timer = self._control.fileno(), self._timer.fileno()
         serving = True
         while serving:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from collections.abc import Iterator
@@ -158,6 +159,13 @@ def test_cut_wire_is_silent_and_comes_back(bench: Bench) -> None:
     bench.wire.set_connected(bench.LINK, True)
 
     assert arrived(bench.ping(1, 0, within=2))
+
+
+def test_tap_stays_until_its_namespace_ends(bench: Bench) -> None:
+    """Closing a descriptor does not unregister the interface, for which the kernel would wait 16 ms."""
+    os.close(bench.a.run(lambda: open_tap("extra")))
+
+    assert [name for _, name in bench.a.run(socket.if_nameindex)] == ["lo", "bench-a", "extra"]
 
 
 @pytest.mark.parametrize("name", ["", "sixteen-letters!"])
