@@ -15,7 +15,7 @@ from aioquic import tls
 from aioquic.buffer import Buffer
 from aioquic.quic import events as quic_events
 from aioquic.quic.configuration import QuicConfiguration
-from aioquic.quic.connection import QuicConnection, QuicConnectionState, QuicReceiveContext
+from aioquic.quic.connection import QuicConnectionState, QuicReceiveContext
 from aioquic.quic.packet import QuicErrorCode
 from aioquic.quic.packet_builder import QuicPacketBuilder
 from aioquic.quic.recovery import QuicPacketSpace
@@ -26,6 +26,7 @@ from iroh_py.keys import NodeId
 from iroh_py.proto.quic.config import QuicConfig
 from iroh_py.proto.quic.context import NodeContext
 from iroh_py.proto.quic.recovery import Recovery
+from iroh_py.proto.quic.writer import PacketWriter
 from iroh_py.proto.tls import Credentials, TlsAuth, server_name
 
 #: QUIC sees this one address for ever: which path a datagram takes is not its business. It does not look like
@@ -42,7 +43,7 @@ logger = logging.getLogger("iroh_py.quic")
 logger.addHandler(logging.NullHandler())
 
 
-class Engine(QuicConnection):
+class Engine(PacketWriter):
     """One aioquic connection with node identities, consumption-based flow control and our loss recovery."""
 
     _loss: Recovery
@@ -78,6 +79,7 @@ class Engine(QuicConnection):
         self._datagrams_pending = deque(maxlen=config.datagram_queue)
         self._consumed = 0
         self._stream_consumed: dict[int, int] = {}
+        # A placeholder until the first packet makes the real one.
         self.app_space = QuicPacketSpace(is_application_data=True)
         self.on_cids: Callable[[], None] | None = None
         self.closed_by_peer = False
