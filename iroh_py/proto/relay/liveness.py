@@ -58,6 +58,7 @@ class Liveness:
         "_unanswered_since",
         "_variation",
         "_within",
+        "confirmed",
         "latency",
         "rtt",
     )
@@ -66,6 +67,8 @@ class Liveness:
         self.rtt = rtt
         #: The last measured round trip of a ping in seconds, None before the first.
         self.latency: float | None = None
+        #: Everything sent before this time certainly arrived: a later ping was answered.
+        self.confirmed = now
         self._variation = rtt / 2
         self._last_received = now
         self._proof = now
@@ -109,10 +112,10 @@ class Liveness:
         self._unanswered_since = None
         self.handle_proof(now)
 
-    def handle_proof(self, now: float) -> None:
-        """Our bytes get through, the answer is only late."""
-        self._proof = now
-        self._suspect_at = now + self.ping_timeout
+    def handle_proof(self, at: float) -> None:
+        """Our bytes got through at this time, the answer is only late."""
+        self._proof = max(self._proof, at)
+        self._suspect_at = max(self._suspect_at, at + self.ping_timeout)
 
     def handle_ping_sent(self, now: float, data: bytes) -> None:
         """The ping that PING asked for was written."""
@@ -131,6 +134,7 @@ class Liveness:
             self._variation += _BETA * (abs(self.rtt - sample) - self._variation)
             self.rtt += _ALPHA * (sample - self.rtt)
         self.latency = sample
+        self.confirmed = self._ping_sent
         self._ping_sent = None
 
     def probe(self, now: float, within: float) -> None:

@@ -96,6 +96,11 @@ class RelayMachine:
         self._wants_login = True
         self._answer_challenge()
 
+    @property
+    def has_data_to_send(self) -> bool:
+        """Whether ``data_to_send`` would give something."""
+        return any(self._out)
+
     def data_to_send(self) -> bytes:
         """The bytes to write now."""
         data = b"".join(self._out)
