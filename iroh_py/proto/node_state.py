@@ -43,6 +43,10 @@ GIVE_UP = 5.0
 MTU_COOLDOWN = 60.0
 #: Offers of addresses over the relay: not more often than this while nothing new happened, in seconds.
 OFFER_INTERVAL = 2.0
+#: A contest that the path in use has just won is not repeated for this long (a peer may ping from two uplinks).
+CONTEST_PAUSE = 1.0
+#: Beyond a round trip and a quarter, what the path in use gets to answer in a contest: scheduling noise, in seconds.
+VERDICT_MARGIN = 0.005
 
 
 class NodeState:
@@ -61,6 +65,8 @@ class NodeState:
         self._suspect_why = ""
         self._contender: PathState | None = None
         self._contest_since = now
+        self._contest_won = now - CONTEST_PAUSE
+        self._contest_kicked = False
         #: Since when an answer to data is awaited.
         self._awaiting: float | None = None
         self._pong_due: float | None = None
@@ -185,9 +191,7 @@ class NodeState:
                 actions += self._ping(now, state)
             if self._overdue(now):
                 actions += self._kick(now, reset=False)
-        elif self.best is None or self.suspect_since is not None or new or not state.proven:
-            actions += self._contest(now, state, "ping")
-        elif self._quiet(now, self.best):
+        elif new or self._contestable(now, state):
             actions += self._contest(now, state, "ping")
         return actions
 
@@ -246,9 +250,7 @@ class NodeState:
             return []
         if not fresh or not isinstance(path, UdpPath):
             return []
-        if best is None or self.suspect_since is not None or not state.proven or self._quiet(now, best):
-            return self._contest(now, state, "payload")
-        return []
+        return self._contest(now, state, "payload") if self._contestable(now, state) else []
 
     def handle_sent(self, now: float, *, wants_answer: bool) -> None:
         """Payload went out; if it wants an answer, silence from now on means something."""
@@ -272,6 +274,9 @@ class NodeState:
             state = self.paths.get(lost.path)
             if state is not None:
                 state.pings_lost += 1
+        verdict = self._verdict_at()
+        if verdict is not None and now >= verdict:
+            actions += self._decide_contest(now)
         if self._silent(now):
             self._suspect(now, "silence")
         if self._given_up(now):
@@ -284,7 +289,13 @@ class NodeState:
 
     def next_timeout(self) -> float | None:
         """When ``handle_timeout`` wants to be called next."""
-        times = (self._silence_deadline(), self._heartbeat_at, self._rhythm.due, self._open.next_expiry())
+        times = (
+            self._silence_deadline(),
+            self._verdict_at(),
+            self._heartbeat_at,
+            self._rhythm.due,
+            self._open.next_expiry(),
+        )
         return min((t for t in times if t is not None), default=None)
 
     # --- doubt ---
@@ -336,20 +347,51 @@ class NodeState:
 
     def _contest(self, now: float, state: PathState, how: str) -> list[Action]:
         """The node was heard on another path: it may have moved. Ask both paths, and use both until one answers."""
-        hot = state.last_ping is not None and now - state.last_ping < max(state.latency or 0.0, 0.02)
-        if self._contender is state and hot:
-            return []
         if self._contender is not state:
             self._contender = state
             self._contest_since = now
+            self._contest_kicked = False
             self._tell(PeerMoved(now, self.node_id, str(state.path), how))
-        actions = self._ping(now, state)
-        if self.best is not None:
-            actions += self._ping(now, self.best)
-        self._rhythm.start(now, "the peer was heard elsewhere")
-        if self._overdue(now):
+            self._rhythm.start(now, "the peer was heard elsewhere")
+        actions: list[Action] = []
+        if state.last_ping is None or now - state.last_ping >= max(state.latency or 0.0, 0.02):
+            actions += self._ping(now, state)
+            if self.best is not None:
+                actions += self._ping(now, self.best)
+        # Payload comes by another way because the peer moved: what is in flight by the old one is lost.
+        moved = how == "payload" and self.best is not None and not self._contest_kicked
+        if moved or self._overdue(now):
+            self._contest_kicked = True
             actions += self._kick(now, reset=False)
         return actions
+
+    def _contestable(self, now: float, state: PathState) -> bool:
+        """Whether a sign of life on another path is worth a contest; not if the path in use just won one."""
+        best = self.best
+        if best is None or self.suspect_since is not None or not state.proven or self._quiet(now, best):
+            return True
+        return now - self._contest_won > CONTEST_PAUSE
+
+    def _verdict_at(self) -> float | None:
+        """When a contest is decided: the path in use had time to answer by then."""
+        if self._contender is None or self.best is None or self.suspect_since is not None:
+            return None
+        return self._contest_since + 1.25 * (self.best.latency or 0.0) + VERDICT_MARGIN
+
+    def _decide_contest(self, now: float) -> list[Action]:
+        """The time of the verdict has come: the path in use stays if it was heard, else a proven contender wins."""
+        best, contender = self.best, self._contender
+        assert best is not None and contender is not None
+        if best.quiet_for(now) <= now - self._contest_since:
+            self._contest_won = now
+            self._clear_doubt(now)
+            return []
+        if contender.proven and contender.last_pong is not None and contender.last_pong >= self._contest_since:
+            return self._adopt(now, contender)
+        self._contest_since = now  # neither answered yet: the rounds go on
+        if best.quiet_for(now) > self._patience(0.15):
+            self._suspect(now, "silence")
+        return []
 
     def _settle(self, now: float, state: PathState, ping: OpenPing) -> list[Action]:
         """A path answered a ping: decide whether payload goes there."""
@@ -359,8 +401,10 @@ class NodeState:
             return self._adopt(now, state)
         if state is best:
             self._pong_due = None
-            if not after_doubt:
+            if not after_doubt or ping.at < self._contest_since and self._contender is not None:
                 return []
+            if self._contender is not None:
+                self._contest_won = now
             doubted = self.suspect_since is not None or self._contender is not None
             self._clear_doubt(now)
             actions = [SetMtu(state.mtu), *self._probe_mtu(now, state)] if doubted else []
@@ -369,8 +413,9 @@ class NodeState:
             return actions
         if self.suspect_since is not None:
             return self._adopt(now, state) if after_doubt else []
-        if self._contender is state and best.quiet_for(now) > now - self._contest_since:
-            return self._adopt(now, state)
+        if self._contender is state:
+            verdict = self._verdict_at()
+            return self._decide_contest(now) if verdict is not None and now >= verdict else []
         if not best.trusted(now) or better_path(state, best):
             return self._adopt(now, state)
         return []

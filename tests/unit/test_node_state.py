@@ -130,7 +130,8 @@ def test_peer_pings_from_a_new_address_both_ways_are_used_until_one_answers() ->
     assert set(targets(node, 2.0)) == {UdpPath(HOME), UdpPath(AWAY)}
     assert any(isinstance(e, PeerMoved) for e in node.shared.events)
     answer(node, 2.02, UdpPath(AWAY), pings(actions)[UdpPath(AWAY)])
-    assert targets(node, 2.02) == [UdpPath(AWAY)]
+    node.handle_timeout(2.04)
+    assert targets(node, 2.04) == [UdpPath(AWAY)]
 
 
 def test_peer_pings_from_a_second_address_while_the_first_lives_nothing_moves() -> None:
@@ -339,6 +340,7 @@ def test_path_events_name_the_path_before_and_after() -> None:
     node = settled()
     actions = node.handle_ping(2.0, UdpPath(AWAY), peer_ping(), PING_SIZE)
     answer(node, 2.02, UdpPath(AWAY), pings(actions)[UdpPath(AWAY)])
+    node.handle_timeout(2.04)
     (moved,) = [e for e in node.shared.events if isinstance(e, PathChanged)]
     assert (moved.before, moved.path) == ("192.0.2.1:4433", "198.51.100.9:5000")
 
