@@ -4,9 +4,10 @@
 
     with OfficialPeer.start("0.35.0", popen=server.popen) as theirs:
         addr = theirs.listen()
-        connection = await endpoint.connect(addr, "iroh-py/echo/0")
+        connection = await endpoint.connect(addr.node_addr(), "iroh-py/echo/0")
 """
 
+from pytest_iroh.echo import ECHO_ALPN
 from pytest_iroh.official.errors import (
     OfficialCallFailed,
     OfficialDied,
@@ -15,7 +16,7 @@ from pytest_iroh.official.errors import (
     OfficialUnavailable,
 )
 from pytest_iroh.official.messages import AddressLike, Echo, OfficialAddr, PathNow, Stats, TickerLog
-from pytest_iroh.official.peer import ECHO_ALPN, Accepted, ConnectionId, OfficialPeer
+from pytest_iroh.official.peer import Accepted, ConnectionId, OfficialPeer
 from pytest_iroh.official.venv import official_python
 
 __all__ = [

@@ -60,6 +60,10 @@ class AsyncPeer:
         """See OfficialPeer.ticker_log."""
         return await asyncio.to_thread(self._peer.ticker_log, conn, **options)
 
+    async def healed(self, conn: ConnectionId, event: float, **options: Any) -> float:
+        """See OfficialPeer.healed."""
+        return await asyncio.to_thread(self._peer.healed, conn, event, **options)
+
     async def stop_ticker(self, conn: ConnectionId, **options: Any) -> TickerLog:
         """See OfficialPeer.stop_ticker."""
         return await asyncio.to_thread(self._peer.stop_ticker, conn, **options)

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any, Literal, Protocol
 
+from iroh_py import NodeAddr
+
 
 class AddressLike(Protocol):
     """Anything that says where a node is: OfficialAddr, ``iroh_py.NodeAddr``, or your own."""
@@ -31,6 +33,12 @@ class OfficialAddr:
     node_id: str
     relay_url: str | None = None
     direct_addresses: tuple[str, ...] = ()
+
+    def node_addr(self) -> NodeAddr:
+        """Return the same as an ``iroh_py.NodeAddr``, for ``Endpoint.connect``."""
+        return NodeAddr.from_json(
+            {**dataclasses.asdict(self), "direct_addresses": list(self.direct_addresses)}
+        )
 
 
 @dataclasses.dataclass(slots=True, frozen=True)

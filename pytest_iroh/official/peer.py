@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NewType, Self
 
+from pytest_iroh.echo import ECHO_ALPN
 from pytest_iroh.official.aio import AsyncPeer
 from pytest_iroh.official.channel import Channel, Message
 from pytest_iroh.official.errors import OfficialError, OfficialTimeout
@@ -25,9 +26,6 @@ from pytest_iroh.official.messages import (
 )
 from pytest_iroh.official.process import Popen, Process, Runner
 from pytest_iroh.official.venv import official_python
-
-ECHO_ALPN = "iroh-py/echo/0"
-"""Spoken unless another ALPN is given."""
 
 START_TIME = 30.0
 """Seconds for a start: the library has 30 MB, and test machines are busy."""
@@ -196,6 +194,14 @@ class OfficialPeer:
     def ticker_log(self, conn: ConnectionId, *, within: float = CALL_TIME) -> TickerLog:
         """Return what the ticker has sent and got back so far."""
         return _ticker_log(self._channel.call("ticker_log", within=within, conn=conn))
+
+    def healed(self, conn: ConnectionId, event: float, *, within: float = CALL_TIME) -> float:
+        """Wait for the echo of a ticker message sent at or after ``event`` (``time.monotonic()``).
+
+        Returns the seconds from the event to the echo; raises OfficialTimeout if it does not come.
+        """
+        result = self._channel.call("ticker_echo", within=within, conn=conn, after=event)
+        return float(result["at"]) - event
 
     def stop_ticker(self, conn: ConnectionId, *, within: float = CALL_TIME) -> TickerLog:
         """End the ticker and return its whole log."""

@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -50,7 +51,7 @@ def official_python(version: str) -> Path:
         raise OfficialUnavailable(f"{version!r} is no version of iroh", remedy='use one like "0.35.0"')
     for directory in _directories():
         python = _interpreter(directory, version)
-        if python.exists():
+        if _is_trusted(directory) and python.exists():
             return python
     directory = _writable_directory()
     python = _interpreter(directory, version)
@@ -73,28 +74,30 @@ def _directories() -> list[Path]:
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     # No usable HOME is common in CI and under setpriv: a directory of our own in the temporary one then.
     shared = Path(tempfile.gettempdir()) / f"iroh-py-official-{os.getuid()}"
-    return [Path(cache) / "iroh-py" / "official", *([shared] if _is_ours(shared) else [])]
+    return [Path(cache) / "iroh-py" / "official", shared]
 
 
-def _is_ours(directory: Path) -> bool:
-    """Whether a directory in the world-writable temporary one is ours alone: we execute what is in it."""
+def _is_trusted(directory: Path) -> bool:
+    """Whether only we or root can have put something there: what is in it gets executed."""
     try:
-        if not directory.exists():
-            directory.mkdir(mode=0o700)
         status = directory.lstat()
     except OSError:
         return False
-    return status.st_uid == os.getuid() and not status.st_mode & 0o022 and directory.is_dir()
+    return (
+        stat.S_ISDIR(status.st_mode)
+        and status.st_uid in (0, os.getuid())
+        and not status.st_mode & stat.S_IWOTH
+    )
 
 
 def _writable_directory() -> Path:
     for directory in _directories():
         try:
-            directory.mkdir(parents=True, exist_ok=True)
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             logger.debug("no virtual environments in %s: %s", directory, error)
             continue
-        if os.access(directory, os.W_OK | os.X_OK):
+        if _is_trusted(directory) and os.access(directory, os.W_OK | os.X_OK):
             return directory
     raise OfficialUnavailable(
         "no directory to keep virtual environments in",

@@ -118,7 +118,7 @@ def test_directory_that_others_can_write_to_is_not_trusted(
     shared = tmp_path / f"iroh-py-official-{os.getuid()}"
     shared.mkdir()
     shared.chmod(0o777)
-    assert not venv._is_ours(shared)
+    assert not venv._is_trusted(shared)
 
 
 def test_command_prepares_every_version(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ import dataclasses
 import json
 import logging
 import os
+import shutil
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -73,6 +74,7 @@ class Session:
             "uni": self._uni,
             "ticker": self._ticker,
             "ticker_log": self._ticker_log,
+            "ticker_echo": self._ticker_echo,
             "ticker_stop": self._ticker_stop,
             "path": self._path,
             "stats": self._stats,
@@ -133,6 +135,9 @@ class Session:
     async def _ticker_log(self, request: Request) -> dict[str, Any]:
         ticker = self._ticker_of(request)
         return {"sent": ticker.sent, "echoes": ticker.echoes, "error": ticker.error, "at": time.monotonic()}
+
+    async def _ticker_echo(self, request: Request) -> dict[str, Any]:
+        return {"at": await self._ticker_of(request).echo_of_later_than(request["after"])}
 
     async def _ticker_stop(self, request: Request) -> dict[str, Any]:
         self._ticker_of(request).stop()
@@ -254,6 +259,8 @@ async def _serve_and_leave(control: str) -> None:
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
+        # A parent that was killed cannot clean up; one that lives has no use for its directory any more.
+        shutil.rmtree(os.path.dirname(control), ignore_errors=True)
         # No orderly end of loop and interpreter: Rust threads may be in a call-back and would crash in it.
         os._exit(code)
 

@@ -176,6 +176,7 @@ class Ticker:
         self._connection = connection
         self._interval = interval
         self._tasks: list[asyncio.Task[None]] = []
+        self._news = asyncio.Event()
 
     async def start(self) -> None:
         """Open the stream and begin."""
@@ -190,11 +191,25 @@ class Ticker:
         for task in self._tasks:
             task.cancel()
 
+    async def echo_of_later_than(self, event: float) -> float:
+        """Wait for the echo of a message sent at or after ``event``; return when it came."""
+        seen = 0
+        while True:
+            for number, at in self.echoes[seen:]:
+                if self.sent[number] >= event:
+                    return at
+            seen = len(self.echoes)
+            if self.error is not None:
+                raise ValueError(self.error)
+            self._news.clear()
+            await self._news.wait()
+
     async def _guarded(self, work: Awaitable[None]) -> None:
         try:
             await work
         except (IrohError, ValueError) as error:
             self.error = self.error or plain_message(error)
+            self._news.set()
 
     async def _send(self, send: Any) -> None:
         begun = time.monotonic()
@@ -220,3 +235,4 @@ class Ticker:
         if number >= len(self.sent) or int(self.sent[number] * 1e6) != sent:
             raise ValueError(f"echo {number} carries bytes that were never sent")
         self.echoes.append((number, now))
+        self._news.set()
