@@ -1,22 +1,64 @@
-"""Every exception of netns_fixtures.
+"""Every exception of the lab.
 
 ::
 
     LabError
-    |- TopologyError      (also ValueError) the description cannot be built: a wrong value, an unknown name
-    `- LinkEngineError    the engine that impairs links failed or died
+    |- MissingCapability   the machine cannot do it (a kernel feature, a right, a program); says what helps
+    |- CommandFailed       a program or function that ran in a host failed
+    |- TopologyError       the description is impossible (also a ValueError): a name twice, a full subnet
+    |- LabClosed           a verb on a lab that you closed
+    |- AgentDied           the process that owns the namespaces is gone, and every namespace with it
+    `- LinkEngineError     a link cannot be impaired; never silently unimpaired
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class LabError(Exception):
-    """The root of every exception that netns_fixtures raises on purpose."""
+    """Root of all errors of ``netns_fixtures``."""
+
+
+class MissingCapability(LabError):
+    """The machine lacks a feature or a right. ``what`` names it, ``remedy`` is what helps."""
+
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__(what, remedy)
+        self.what = what
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.what}; {self.remedy}" if self.remedy else self.what
+
+
+class CommandFailed(LabError):
+    """A command in a node ended with an error. ``stderr`` is what it said, ``node`` where it ran."""
+
+    def __init__(self, argv: Sequence[str], returncode: int, stderr: str = "", node: str = "") -> None:
+        super().__init__(tuple(argv), returncode, stderr, node)
+        self.argv = tuple(argv)
+        self.returncode = returncode
+        self.stderr = stderr
+        self.node = node
+
+    def __str__(self) -> str:
+        where = f" in {self.node}" if self.node else ""
+        said = f": {self.stderr.strip()}" if self.stderr.strip() else ""
+        return f"{' '.join(self.argv)!r}{where} failed with status {self.returncode}{said}"
 
 
 class TopologyError(LabError, ValueError):
-    """The description cannot be built: a wrong value, an unknown name, two things in one place."""
+    """The network as described cannot exist."""
+
+
+class LabClosed(LabError):
+    """You closed the lab; its namespaces are gone."""
+
+
+class AgentDied(LabError):
+    """The lab agent is gone, and with it every namespace and process of its labs."""
 
 
 class LinkEngineError(LabError):
-    """The engine that impairs links failed, refused or died; links are no longer what the lab says."""
+    """No engine can impair this link here."""

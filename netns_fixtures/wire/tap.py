@@ -10,13 +10,14 @@ TUN_DEVICE = "/dev/net/tun"
 
 # <linux/if_tun.h>: frames with Ethernet header, and without the four bytes of packet information.
 _TUNSETIFF = 0x400454CA
+_TUNSETIFINDEX = 0x400454DA
 _TUNSETPERSIST = 0x400454CB
 _IFF_TAP = 0x0002
 _IFF_NO_PI = 0x1000
 _IFNAMSIZ = 16
 
 
-def open_tap(name: str) -> int:
+def open_tap(name: str, index: int = 0) -> int:
     """Make the TAP interface, down, in the calling thread's network namespace; returns its descriptor.
 
     The descriptor is non-blocking and not inherited. The interface ends with the namespace and not with the
@@ -30,6 +31,8 @@ def open_tap(name: str) -> int:
         raise ValueError(f"{name!r}: an interface name has 1 to {_IFNAMSIZ - 1} bytes")
     fd = os.open(TUN_DEVICE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
+        if index:
+            fcntl.ioctl(fd, _TUNSETIFINDEX, struct.pack("I", index))
         fcntl.ioctl(fd, _TUNSETIFF, struct.pack("16sH22x", name.encode(), _IFF_TAP | _IFF_NO_PI))
         fcntl.ioctl(fd, _TUNSETPERSIST, 1)
     except OSError:

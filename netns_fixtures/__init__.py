@@ -1,0 +1,53 @@
+"""Small internets out of Linux network namespaces: hosts, routers, NATs, links that fail while code runs.
+
+::
+
+    with Lab() as lab:
+        home, hotspot = lab.router("home", nat="moderate"), lab.router("hotspot", nat="cgnat")
+        laptop = lab.host("laptop", uplink=home)
+        server = lab.host("server", uplink=lab.router("dc"))
+        server.popen(["python3", "-m", "http.server"])
+        laptop.replug(hotspot)
+
+Describing is pure (``topology``, ``plug``, ``addressing``, ``nat`` make plain steps, ``ops``); applying happens in the
+*lab agent* (``agent``), a child process that owns every namespace. Nothing is left behind, whoever is killed.
+"""
+
+from __future__ import annotations
+
+from netns_fixtures.errors import (
+    AgentDied,
+    CommandFailed,
+    LabClosed,
+    LabError,
+    LinkEngineError,
+    MissingCapability,
+    TopologyError,
+)
+from netns_fixtures.events import LabEvent
+from netns_fixtures.host import Host
+from netns_fixtures.interface import Interface
+from netns_fixtures.lab import Lab
+from netns_fixtures.link import LinkCondition
+from netns_fixtures.nat import NatKind
+from netns_fixtures.process import HostProcess
+from netns_fixtures.router import Nat, Router
+
+__all__ = [
+    "AgentDied",
+    "CommandFailed",
+    "Host",
+    "HostProcess",
+    "Interface",
+    "Lab",
+    "LabClosed",
+    "LabError",
+    "LabEvent",
+    "LinkCondition",
+    "LinkEngineError",
+    "MissingCapability",
+    "Nat",
+    "NatKind",
+    "Router",
+    "TopologyError",
+]

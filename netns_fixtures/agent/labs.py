@@ -1,0 +1,171 @@
+"""One lab as the agent holds it: namespaces, rules, processes, and the steps carried out in them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Sequence
+
+from netns_fixtures.agent.netlink import NetlinkSocket
+from netns_fixtures.agent.netns import NetworkNamespace, write_sysctl
+from netns_fixtures.agent.nft import RuleLoader
+from netns_fixtures.agent.spawn import ProcessNamespace, spawn
+from netns_fixtures.agent.wires import Wires
+from netns_fixtures.errors import CommandFailed, LabError
+from netns_fixtures.messages import Spawn
+from netns_fixtures.ops import AddCable, AddNode, FlushConntrack, LoadRules, Op, SetCondition, SetLink, Splice
+
+LOOPBACK = 1
+
+
+class AgentLab:
+    """Everything of one lab; closing it lets all go."""
+
+    def __init__(self, number: int, name: str, wires: Wires, ping_groups: str) -> None:
+        self._number = number
+        self._name = name
+        self._wires = wires
+        self._ping_groups = ping_groups
+        self._nodes: dict[int, NetworkNamespace] = {}
+        self._rules: dict[int, RuleLoader] = {}
+        self._links: set[int] = set()
+        self._namespace: ProcessNamespace | None = None
+        #: Exit status by pid, None while it runs.
+        self._processes: dict[int, int | None] = {}
+
+    def apply(self, ops: Sequence[Op]) -> None:
+        """Carry out steps in order. Raises the first failure, after the acknowledgements of all are in."""
+        batch = _Batch()
+        try:
+            for op in ops:
+                self._apply(op, batch)
+        except BaseException:
+            batch.settle()
+            raise
+        batch.collect()
+
+    def socket(self, node: int, family: int, kind: int, proto: int) -> int:
+        """The descriptor of a new socket in a node."""
+        self._enter(node)
+        return socket.socket(family, kind, proto).detach()
+
+    def namespace_fd(self, node: int) -> int:
+        """A copy of the descriptor of a node's namespace."""
+        return os.dup(self._node(node).fd)
+
+    def spawn(self, request: Spawn, fds: Sequence[int]) -> int:
+        """Start a process in a node; returns its pid."""
+        if self._namespace is None:
+            self._namespace = ProcessNamespace(self._name)
+        self._enter(request.node)
+        pid = spawn(self._namespace, request, fds)
+        self._processes[pid] = None
+        return pid
+
+    def reap(self, pid: int) -> int | None:
+        """The exit status of a process, None while it runs."""
+        if self._processes.get(pid) is None and pid in self._processes:
+            reaped, status = os.waitpid(pid, os.WNOHANG)
+            if reaped:
+                self._processes[pid] = os.waitstatus_to_exitcode(status)
+        return self._processes.get(pid, -signal.SIGKILL)
+
+    def close(self) -> None:
+        """Kill every process, let the namespaces go."""
+        if self._namespace is not None:
+            self._namespace.kill()
+            for pid, status in self._processes.items():
+                if status is None:
+                    os.waitpid(pid, 0)
+            self._namespace.close()
+        self._wires.remove(self._number, tuple(self._links))
+        for loader in self._rules.values():
+            loader.close()
+        for node in self._nodes.values():
+            node.close()
+        self._nodes.clear()
+
+    def _apply(self, op: Op, batch: _Batch) -> None:
+        match op:
+            case AddNode():
+                self._add_node(op, batch)
+            case LoadRules():
+                batch.collect()
+                self._load_rules(op)
+            case FlushConntrack():
+                batch.collect()
+                self._enter(op.node)
+                conntrack = self._node(op.node).conntrack
+                conntrack.queue_conntrack_flush()
+                conntrack.collect()
+            case Splice():
+                batch.collect()
+                self._enter(op.node)
+                self._wires.splice(self._number, self._node(op.node), op)
+                self._links.add(op.link)
+            case SetCondition():
+                self._wires.set_condition(self._number, op)
+            case AddCable():
+                batch.use(self._node(op.node).netlink).queue(op, self._node(op.far_node).fd)
+            case _:
+                batch.use(self._node(op.node).netlink).queue(op)
+
+    def _add_node(self, op: AddNode, batch: _Batch) -> None:
+        namespace = NetworkNamespace(op.name)
+        self._nodes[op.node] = namespace
+        for path, value in (("net/ipv4/ping_group_range", self._ping_groups), *op.sysctls):
+            write_sysctl(path, value)
+        batch.use(namespace.netlink).queue(SetLink(op.node, LOOPBACK, up=True))
+
+    def _load_rules(self, op: LoadRules) -> None:
+        if op.node not in self._rules:
+            self._enter(op.node)
+            self._rules[op.node] = RuleLoader(self._node(op.node).name)
+        self._enter(op.node)
+        self._rules[op.node].load(op.text)
+
+    def _node(self, node: int) -> NetworkNamespace:
+        try:
+            return self._nodes[node]
+        except KeyError:
+            raise LabError(f"lab {self._name} has no node {node}; was it built?") from None
+
+    def _enter(self, node: int) -> None:
+        self._node(node).enter()
+
+
+class _Batch:
+    """Keeps the order of steps over several sockets: what is queued on one is sent before another is used."""
+
+    def __init__(self) -> None:
+        self._current: NetlinkSocket | None = None
+        self._used: dict[int, NetlinkSocket] = {}
+
+    def use(self, netlink: NetlinkSocket) -> NetlinkSocket:
+        """The socket to queue the next step on."""
+        if self._current is not None and self._current is not netlink:
+            self._current.flush()
+        self._current = netlink
+        self._used[id(netlink)] = netlink
+        return netlink
+
+    def collect(self) -> None:
+        """Read the acknowledgements of all. Raises the first failure, after reading all."""
+        failures = []
+        for netlink in self._used.values():
+            try:
+                netlink.collect()
+            except CommandFailed as failure:
+                failures.append(failure)
+        self._used.clear()
+        self._current = None
+        if failures:
+            raise failures[0]
+
+    def settle(self) -> None:
+        """Read the acknowledgements of all; another failure is on its way already."""
+        try:
+            self.collect()
+        except CommandFailed:
+            pass  # a consequence of the first failure at best, and there is one exception to raise

@@ -1,0 +1,158 @@
+"""An interface of a host (or a router's uplink), and what can happen to its link."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from netns_fixtures.errors import TopologyError
+from netns_fixtures.link import LinkCondition
+from netns_fixtures.ops import Op, SetCondition, Splice
+from netns_fixtures.plug import FABRIC, Plug
+
+if TYPE_CHECKING:
+    from netns_fixtures.lab import Lab
+    from netns_fixtures.router import Router
+
+Direction = Literal["both", "egress", "ingress"]
+_CLEAR = LinkCondition()
+
+
+class Interface:
+    """One end of a cable. Every verb takes effect before it returns, and is recorded as an event of the lab."""
+
+    def __init__(self, lab: Lab, plug: Plug) -> None:
+        self.lab = lab
+        self.plug = plug
+        self._egress = _CLEAR
+        self._ingress = _CLEAR
+
+    def __repr__(self) -> str:
+        return f"<Interface {self.plug.owner} {self.name} {' '.join(self.addresses) or 'without address'}>"
+
+    @property
+    def name(self) -> str:
+        """The name in the node, such as "eth0"."""
+        return self.plug.name
+
+    @property
+    def host(self) -> str:
+        """The name of the host or router that it belongs to."""
+        return self.plug.owner
+
+    @property
+    def index(self) -> int:
+        """The kernel's interface index; unique in the lab and kept for life."""
+        return self.plug.index
+
+    @property
+    def mac(self) -> str:
+        """The MAC address; kept for life."""
+        return self.plug.mac
+
+    @property
+    def addresses(self) -> list[str]:
+        """All addresses as "ip/prefix", without link-local ones."""
+        return [str(address) for address in self.plug.addresses]
+
+    @property
+    def ip(self) -> str | None:
+        """The first IPv4 address."""
+        return self.plug.ip(4)
+
+    @property
+    def ip6(self) -> str | None:
+        """The first global IPv6 address."""
+        return self.plug.ip(6)
+
+    @property
+    def metric(self) -> int | None:
+        """The metric of its default routes; None where it has none."""
+        return self.plug.metric
+
+    @property
+    def router(self) -> Router | None:
+        """The router whose LAN it is plugged into; None at the internet exchange."""
+        return self.lab.routers.get(self.plug.segment.name)
+
+    @property
+    def admin_up(self) -> bool:
+        """Whether it is administratively up."""
+        return self.plug.up
+
+    @property
+    def has_carrier(self) -> bool:
+        """Whether the cable has a live far end."""
+        return self.plug.carrier
+
+    def down(self) -> None:
+        """`ip link set down`: routes go, addresses stay configured."""
+        with self.lab.changing():
+            self.lab.apply(self.plug.down_ops())
+            self._tell("link_down", "went down")
+
+    def up(self) -> None:
+        """`ip link set up`, and the addresses and routes that it had before."""
+        with self.lab.changing():
+            self.lab.apply(self.plug.up_ops())
+            self._tell("link_up", "went up")
+
+    def carrier(self, on: bool) -> None:
+        """Pull the cable at the far end, or plug it in again: admin state, addresses and routes stay."""
+        with self.lab.changing():
+            self.lab.apply(self.plug.carrier_ops(on))
+            self._tell(
+                *(("carrier_back", "has its carrier back") if on else ("carrier_lost", "lost its carrier"))
+            )
+
+    def condition(
+        self, condition: LinkCondition | None = None, direction: Direction = "both", **fields: Any
+    ) -> None:
+        """Impair the link: what happens to frames that leave the host (egress), reach it (ingress), or both.
+
+        Give a LinkCondition, or its fields (``delay=0.02, loss=0.01``), or None for a clear link. A wire that was
+        spliced in stays, and does nothing when clear. Raises TopologyError, MissingCapability, LinkEngineError.
+        """
+        wanted = _wanted(condition, fields)
+        if direction not in ("both", "egress", "ingress"):
+            raise TopologyError(f"direction={direction!r}: it is 'both', 'egress' or 'ingress'")
+        egress = self._egress if direction == "ingress" else wanted
+        ingress = self._ingress if direction == "egress" else wanted
+        with self.lab.changing():
+            self._impair(egress, ingress)
+            where = "" if direction == "both" else f" ({direction})"
+            self._tell(
+                "condition", f"is now {wanted}{where}", condition=wanted.as_dict(), direction=direction
+            )
+
+    def describe_condition(self, condition: LinkCondition) -> list[Op]:
+        """The steps that impair the link from the start, for a lab that is not built yet."""
+        self._egress = self._ingress = condition
+        splice = self._splice(condition, condition)
+        self.plug.spliced = splice.tap_b
+        return [splice]
+
+    def _impair(self, egress: LinkCondition, ingress: LinkCondition) -> None:
+        if self.plug.spliced is not None:
+            self.lab.apply([SetCondition(self.plug.port, egress, ingress)])
+        elif not (egress.is_clear and ingress.is_clear):
+            splice = self._splice(egress, ingress)
+            self.lab.apply([splice])
+            self.plug.spliced = splice.tap_b
+        self._egress, self._ingress = egress, ingress
+
+    def _splice(self, egress: LinkCondition, ingress: LinkCondition) -> Splice:
+        plug, new = self.plug, self.lab.topology.next_index
+        seed = self.lab.wire_seed(plug.port)
+        return Splice(
+            FABRIC, plug.port, plug.port, plug.segment.bridge, new(), new(), new(), egress, ingress, seed
+        )
+
+    def _tell(self, kind: str, what: str, **data: Any) -> None:
+        self.lab.log_event(kind, self.host, f"{self.host} {self.name} {what}", interface=self.name, **data)
+
+
+def _wanted(condition: LinkCondition | None, fields: dict[str, Any]) -> LinkCondition:
+    if condition is not None and not isinstance(condition, LinkCondition):
+        raise TopologyError(f"{condition!r} is no LinkCondition")
+    base = condition or _CLEAR
+    return base.with_(**fields) if fields else base

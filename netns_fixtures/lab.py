@@ -1,0 +1,247 @@
+"""The lab: a small internet, described in a few calls, running in namespaces of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import os
+import random
+import socket
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+from netns_fixtures.client import Agent, shared_agent
+from netns_fixtures.errors import AgentDied, LabClosed, TopologyError
+from netns_fixtures.events import EventLog, LabEvent
+from netns_fixtures.host import Host
+from netns_fixtures.interface import Interface
+from netns_fixtures.link import LinkCondition
+from netns_fixtures.messages import Apply, CloseLab, OpenLab, Request
+from netns_fixtures.nat import NatKind
+from netns_fixtures.ops import Op, Splice
+from netns_fixtures.router import Router
+from netns_fixtures.topology import RouterPlan, Topology
+
+
+class Lab:
+    """Hosts and routers around an internet exchange. A context manager; or call :meth:`close`.
+
+    ``router()`` and ``host()`` only describe; the first verb that needs the kernel (or :meth:`build`) makes all of
+    it. Safe to use from several threads. ``seed`` decides all chance of the lab's links; drawn where None.
+    """
+
+    def __init__(self, name: str = "lab", seed: int | None = None) -> None:
+        self.name = name
+        # From the system's own source: a test that seeds `random` must not make all labs alike unasked.
+        self.seed = int.from_bytes(os.urandom(4), "big") if seed is None else seed
+        self.topology = Topology()
+        self.routers: dict[str, Router] = {}
+        self.hosts: dict[str, Host] = {}
+        self.number = 0
+        self._log = EventLog()
+        self._lock = threading.RLock()
+        self._agent: Agent | None = None
+        self._closed = False
+        self._wired = False
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "running" if self._agent else "described"
+        return f"<Lab {self.name} {state}: {len(self.hosts)} hosts, {len(self.routers)} routers>"
+
+    def __enter__(self) -> Lab:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # -- describing
+
+    def router(
+        self,
+        name: str,
+        nat: str = "none",
+        upstream: Router | None = None,
+        *,
+        ipv6: bool = True,
+        delay: float = 0.0,
+        loss: float = 0.0,
+    ) -> Router:
+        """A router: ``nat`` is none, open, moderate, strict or cgnat; ``upstream`` None is the internet exchange.
+
+        "cgnat" makes a carrier's router, too, named ``<name>-carrier``, with this one behind it in 100.64.0.0/10.
+        ``delay`` (seconds one way) and ``loss`` (0..1) impair its uplink. Raises TopologyError.
+        """
+        kind = _nat_kind(nat)
+        with self._lock:
+            self._check_open()
+            parent = self._plan_of(upstream)
+            if kind is NatKind.CGNAT:
+                parent = self.topology.add_router(
+                    f"{name}-carrier", kind, parent, ipv6=ipv6, carrier_lan=True
+                )
+                self.routers[parent.name] = Router(self, parent)
+            router = Router(self, self.topology.add_router(name, kind, parent, ipv6=ipv6))
+            self.routers[name] = router
+            self._impair([router.uplink], delay, loss)
+            return router
+
+    def host(
+        self, name: str, uplink: Router | Mapping[str, Router], *, delay: float = 0.0, loss: float = 0.0
+    ) -> Host:
+        """A host plugged into a router's LAN (interface eth0), or into several: ``{"wlan0": home, "wwan0": hotspot}``.
+
+        The first interface has the best default route. ``delay`` and ``loss`` impair every uplink. Raises TopologyError.
+        """
+        uplinks = uplink if isinstance(uplink, Mapping) else {"eth0": uplink}
+        with self._lock:
+            self._check_open()
+            plans = {interface: self._require(router) for interface, router in uplinks.items()}
+            host = Host(self, self.topology.add_host(name, plans))
+            self.hosts[name] = host
+            self._impair(host.interfaces.values(), delay, loss)
+            return host
+
+    def build(self) -> Lab:
+        """Make everything described so far; returns the lab. Raises MissingCapability, CommandFailed, AgentDied."""
+        self.ready()
+        return self
+
+    # -- looking
+
+    @property
+    def events(self) -> tuple[LabEvent, ...]:
+        """What happened so far, in order."""
+        return self._log.snapshot()
+
+    def on_event(self, callback: Callable[[LabEvent], None]) -> Callable[[], None]:
+        """Call ``callback`` at each later event, in the thread that caused it; returns how to unsubscribe."""
+        return self._log.subscribe(callback)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the lab was closed."""
+        return self._closed
+
+    @property
+    def link_engine(self) -> str:
+        """What carries the links: "veth" while none is impaired, then "wire"."""
+        return "wire" if self._wired else "veth"
+
+    @property
+    def mode(self) -> str:
+        """How the agent got its rights: "root" or "userns"; "" before the lab is built."""
+        return self._agent.mode if self._agent else ""
+
+    @property
+    def capabilities(self) -> Any:
+        """What this machine can do (``doctor.Capabilities``)."""
+        from netns_fixtures.doctor import capabilities  # the probes cost time, and few ask
+
+        return capabilities()
+
+    def resolve(self, host: str) -> list[str]:
+        """Addresses of a node's name or an IP literal, IPv4 first. Raises OSError (gaierror) for an unknown name."""
+        try:
+            return [str(ipaddress.ip_address(host))]
+        except ValueError:
+            pass  # not a literal
+        node: Host | Router | None = self.hosts.get(host) or self.routers.get(host)
+        if node is None:
+            raise socket.gaierror(socket.EAI_NONAME, f"no host or router named {host!r} in lab {self.name}")
+        return [ip for ip in (node.ip, node.ip6) if ip]
+
+    # -- ending
+
+    def close(self) -> None:
+        """Kill every process of the hosts and let every namespace go; does nothing the second time."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            if self._agent is not None:
+                with contextlib.suppress(AgentDied):  # then there is nothing left to close
+                    self._agent.request(CloseLab(self.number))
+        self.log_event("lab_closed", "", f"lab {self.name} closed")
+
+    # -- for the handles
+
+    @contextlib.contextmanager
+    def changing(self) -> Iterator[None]:
+        """Hold the lab still for one verb: one thread at a time, steps and events in one order."""
+        with self._lock:
+            self._check_open()
+            yield
+
+    def apply(self, ops: Sequence[Op]) -> None:
+        """Carry out steps, after everything described and not yet built. A lab that cannot be built is closed."""
+        with self._lock:
+            self._check_open()
+            pending = self.topology.take_pending()
+            steps = (*pending, *ops)
+            if not steps:
+                return
+            first = self._agent is None
+            try:
+                self._started().request(Apply(self.number, steps))
+            except BaseException:
+                if pending:
+                    self.close()
+                raise
+            self._wired = self._wired or any(isinstance(step, Splice) for step in steps)
+            if first:
+                text = f"lab {self.name} built: {len(self.hosts)} hosts, {len(self.routers)} routers, seed {self.seed}"
+                self.log_event("lab_built", "", text, seed=self.seed, mode=self.mode)
+
+    def ready(self) -> int:
+        """Build what is not yet built; returns the agent's number of this lab."""
+        self.apply([])
+        return self.number
+
+    def request(self, request: Request, fds: Sequence[int] = ()) -> tuple[Any, list[int]]:
+        """One request to the agent. Raises LabClosed, AgentDied, and what the agent raised."""
+        self._check_open()
+        return self._started().request(request, fds)
+
+    def log_event(self, kind: str, node: str, text: str, **data: Any) -> LabEvent:
+        """Record an event, stamped now."""
+        return self._log.emit(kind, node, text, **data)
+
+    def wire_seed(self, link: int) -> int:
+        """The seed of one link: the same lab seed and description give the same."""
+        return random.Random(f"{self.seed}/{link}").getrandbits(64)
+
+    def _started(self) -> Agent:
+        if self._agent is None:
+            self._agent = shared_agent()
+            self.number, _fds = self._agent.request(OpenLab(self.name))
+        return self._agent
+
+    def _impair(self, interfaces: Iterable[Interface], delay: float, loss: float) -> None:
+        condition = LinkCondition(delay=delay, loss=loss)
+        if condition.is_clear:
+            return
+        for interface in interfaces:
+            self.topology.pending += interface.describe_condition(condition)
+
+    def _plan_of(self, router: Router | None) -> RouterPlan | None:
+        return None if router is None else self._require(router)
+
+    def _require(self, router: Router) -> RouterPlan:
+        if not isinstance(router, Router) or router.lab is not self:
+            raise TopologyError(f"{router!r} is no router of this lab; make one with lab.router(name)")
+        return router.plan
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise LabClosed(f"lab {self.name} is closed")
+
+
+def _nat_kind(nat: str) -> NatKind:
+    try:
+        return NatKind(nat)
+    except ValueError:
+        raise TopologyError(f"nat={nat!r}: it is one of {', '.join(NatKind)}") from None

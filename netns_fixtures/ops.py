@@ -1,0 +1,155 @@
+"""The small steps that a lab is made of, as plain data: what the describing side sends to the lab agent.
+
+A node is one network namespace, named by a number that is unique in its lab. Interfaces are named by kernel
+index; every index is unique in the whole lab, on both ends of every cable. (That is more than tidiness: the kernel
+reports a lost carrier at once only where an interface's index differs from its peer's; equal ones wait up to 1 s.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from netns_fixtures.link import LinkCondition
+
+
+@dataclass(frozen=True, slots=True)
+class AddNode:
+    """A new network namespace with its loopback up. ``sysctls`` are (path below /proc/sys, value)."""
+
+    node: int
+    name: str
+    sysctls: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AddBridge:
+    """A bridge without addresses, up."""
+
+    node: int
+    index: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class AddCable:
+    """A veth pair, up at both ends: a bridge port in ``node``, and the interface ``name`` of ``far_node``."""
+
+    node: int
+    port: int
+    port_name: str
+    bridge: int
+    far_node: int
+    index: int
+    name: str
+    mac: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetLink:
+    """Change an interface: admin state and the bridge that it belongs to (0 = none); None leaves it."""
+
+    node: int
+    index: int
+    up: bool | None = None
+    master: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AddAddress:
+    """``ip`` with a prefix length; an address that is there already is no error."""
+
+    node: int
+    index: int
+    ip: str
+    prefixlen: int
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveAddress:
+    """The reverse; an address that is gone already is no error (a link that went down may have taken it)."""
+
+    node: int
+    index: int
+    ip: str
+    prefixlen: int
+
+
+@dataclass(frozen=True, slots=True)
+class AddRoute:
+    """``destination`` is "10.0.0.0/8"; "0.0.0.0/0" and "::/0" are default routes."""
+
+    node: int
+    destination: str
+    gateway: str
+    index: int
+    metric: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveRoute:
+    """The reverse; a route that is gone already is no error."""
+
+    node: int
+    destination: str
+    gateway: str
+    index: int
+    metric: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LoadRules:
+    """nftables rule text, one transaction."""
+
+    node: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class FlushConntrack:
+    """Forget every tracked connection of the node."""
+
+    node: int
+
+
+@dataclass(frozen=True, slots=True)
+class Splice:
+    """Put a wire between a bridge port and its bridge: port - new bridge - TAP a ~ TAP b - old bridge.
+
+    Nothing that the host can see changes. ``forward`` is what happens to frames from the port's far end.
+    """
+
+    node: int
+    link: int
+    port: int
+    bridge: int
+    wire_bridge: int
+    tap_a: int
+    tap_b: int
+    forward: LinkCondition
+    backward: LinkCondition
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class SetCondition:
+    """Change what a spliced wire does; None leaves a direction."""
+
+    link: int
+    forward: LinkCondition | None
+    backward: LinkCondition | None
+
+
+Op = (
+    AddNode
+    | AddBridge
+    | AddCable
+    | SetLink
+    | AddAddress
+    | RemoveAddress
+    | AddRoute
+    | RemoveRoute
+    | LoadRules
+    | FlushConntrack
+    | Splice
+    | SetCondition
+)

@@ -1,0 +1,303 @@
+"""The network as a description: nodes, segments, plugs; and the steps that build or change it. Pure.
+
+Every node (host, router, the exchange) is a namespace. Every Ethernet segment is a bridge in one more namespace,
+the *fabric*, and every interface is a cable from its node to a port there::
+
+      laptop          home (router)            exchange
+       eth0          lan      wan                ix
+        |             |        |                 |
+    ----+-------------+--    --+-----------------+--      fabric: bridges "home" and "exchange"
+
+So replugging is moving a port to another bridge, losing the carrier is setting a port down, and a wire that impairs
+a link is spliced in behind the port: each without touching the interface that the host sees.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import count
+
+from netns_fixtures.addressing import (
+    CARRIER_V4,
+    EXCHANGE_V4,
+    EXCHANGE_V6,
+    AddressPool,
+    IPv4Network,
+    SubnetPlan,
+    mac_of,
+)
+from netns_fixtures.errors import TopologyError
+from netns_fixtures.nat import LAN, WAN, NatKind, NatRules
+from netns_fixtures.ops import AddAddress, AddBridge, AddCable, AddNode, LoadRules, Op, SetLink
+from netns_fixtures.plug import FABRIC, Assigned, Plug, Segment
+
+EXCHANGE = "exchange"
+#: The kernel's limit for interface names (IFNAMSIZ - 1).
+MAX_INTERFACE_NAME = 15
+#: Indices that the kernel gives out itself (TAPs of wires) stay below.
+FIRST_INDEX = 1000
+#: Interfaces of a host get 100, 200, ... as NetworkManager does for classes of uplinks.
+METRIC_STEP = 100
+
+_COMMON = (
+    # No duplicate address detection: in a lab every address is ours, and it makes IPv6 unusable for a second.
+    ("net/ipv6/conf/default/accept_dad", "0"),
+    # Linux drops IPv6 addresses with the link; NetworkManager and systemd-networkd set this, too.
+    ("net/ipv6/conf/all/keep_addr_on_down", "1"),
+    # Addresses are configured, nobody sends router advertisements.
+    ("net/ipv6/conf/default/accept_ra", "0"),
+    ("net/ipv6/conf/default/router_solicitations", "0"),
+    # A second address of a subnet survives the removal of the first.
+    ("net/ipv4/conf/all/promote_secondaries", "1"),
+    # Distributions differ in this one; a multi-homed host answers on the interface that it was asked on.
+    ("net/ipv4/conf/all/rp_filter", "0"),
+    ("net/ipv4/conf/default/rp_filter", "0"),
+    # Programs in hosts run unprivileged where the test does.
+    ("net/ipv4/ip_unprivileged_port_start", "0"),
+)
+_ROUTER = (
+    *_COMMON,
+    ("net/ipv4/ip_forward", "1"),
+    ("net/ipv6/conf/all/forwarding", "1"),
+    # A lab's paths are what its description says, not what a helpful router suggests.
+    ("net/ipv4/conf/all/send_redirects", "0"),
+    ("net/ipv4/conf/default/send_redirects", "0"),
+)
+_FABRIC = (
+    # Frames between ports are not the packet filter's business, even where Docker has loaded br_netfilter.
+    ("net/bridge/bridge-nf-call-iptables", "0"),
+    ("net/bridge/bridge-nf-call-ip6tables", "0"),
+    ("net/bridge/bridge-nf-call-arptables", "0"),
+    ("net/ipv6/conf/default/disable_ipv6", "1"),
+)
+
+
+@dataclass(slots=True, eq=False)
+class RouterPlan:
+    """A router: its uplink ``wan``, its ``lan``, and its NAT. The exchange is one with only a ``lan``."""
+
+    name: str
+    node: int
+    nat: NatKind
+    lan: Plug
+    wan: Plug | None = None
+    upstream: RouterPlan | None = None
+    rules: NatRules | None = None
+
+
+@dataclass(slots=True, eq=False)
+class HostPlan:
+    """A host and its interfaces, in the order of their metrics."""
+
+    name: str
+    node: int
+    plugs: dict[str, Plug] = field(default_factory=dict)
+
+
+class Topology:
+    """All that was described. Methods that describe append to ``pending``; verbs return their steps."""
+
+    def __init__(self) -> None:
+        self.routers: dict[str, RouterPlan] = {}
+        self.hosts: dict[str, HostPlan] = {}
+        self.subnets = SubnetPlan()
+        self._nodes = count(FABRIC + 1)
+        self._indices = count(FIRST_INDEX)
+        self.pending: list[Op] = [AddNode(FABRIC, "fabric", _FABRIC)]
+        self.exchange = self._exchange()
+
+    # -- describing
+
+    def add_router(
+        self,
+        name: str,
+        nat: NatKind,
+        upstream: RouterPlan | None,
+        *,
+        ipv6: bool = True,
+        carrier_lan: bool = False,
+    ) -> RouterPlan:
+        """A router behind another or at the exchange. ``carrier_lan``: its LAN is 100.64.0.0/10."""
+        self._check_name(name)
+        parent = upstream or self.exchange
+        node = self._add_node(name, _ROUTER)
+        segment = self._segment(
+            name, self._lan_v4(nat, upstream, carrier_lan), ipv6 and parent.lan.segment.v6 is not None
+        )
+        wan, ops = self._cable(node, name, WAN, parent.lan.segment, metric=METRIC_STEP)
+        router = RouterPlan(name, node, nat, self._lan_plug(node, name, LAN, segment), wan, upstream)
+        self.routers[name] = router
+        self.pending += ops
+        self.pending += self.rules_ops(router)
+        self.pending += self.sync_routes()
+        return router
+
+    def add_host(self, name: str, uplinks: Mapping[str, RouterPlan]) -> HostPlan:
+        """A host with interfaces by name; the first has the lowest metric."""
+        self._check_name(name)
+        if not uplinks:
+            raise TopologyError(
+                f"host {name!r} needs an uplink: a router, or a dict of interface name to router"
+            )
+        for interface in uplinks:
+            _check_interface_name(interface)
+        host = HostPlan(name, self._add_node(name, _COMMON))
+        for number, (interface, router) in enumerate(uplinks.items(), 1):
+            plug, ops = self._cable(
+                host.node, name, interface, router.lan.segment, metric=METRIC_STEP * number
+            )
+            host.plugs[interface] = plug
+            self.pending += ops
+        self.hosts[name] = host
+        return host
+
+    def take_pending(self) -> list[Op]:
+        """The steps described and not yet carried out, cables first: the agent sends them in few, large batches."""
+        ops, self.pending = self.pending, []
+        rank = {AddNode: 0, AddBridge: 1, AddCable: 2}
+        ops.sort(
+            key=lambda op: (rank.get(type(op), 3), 0 if rank.get(type(op), 3) < 3 else getattr(op, "node", 0))
+        )
+        return ops
+
+    # -- looking
+
+    def plugs(self) -> Iterator[Plug]:
+        """Every interface of every node."""
+        for router in (self.exchange, *self.routers.values()):
+            yield router.lan
+            if router.wan is not None:
+                yield router.wan
+        for host in self.hosts.values():
+            yield from host.plugs.values()
+
+    def next_index(self) -> int:
+        """An interface index that is unique in this lab."""
+        return next(self._indices)
+
+    # -- changing
+
+    def rules_ops(self, router: RouterPlan, *, replace: bool = False) -> list[Op]:
+        """The router's rule text for its present outside address and port range."""
+        assert router.wan is not None
+        outside = router.wan.ip(4)
+        assert outside is not None
+        router.rules = dataclasses.replace(router.rules or NatRules(router.nat, outside), outside=outside)
+        text = router.rules.text(replace=replace)
+        return [LoadRules(router.node, text)] if text else []
+
+    def renumber_lan(self, router: RouterPlan, subnet: str | None) -> list[Op]:
+        """New subnets for a router's LAN: the router, then everybody on it, then the routes of the others."""
+        segment = router.lan.segment
+        carrier = segment.v4 is not None and segment.v4.network.overlaps(CARRIER_V4)
+        network = self.subnets.claim(subnet) if subnet else self._lan_v4(router.nat, router.upstream, carrier)
+        guests = [plug for plug in self.plugs() if plug.segment is segment and plug is not router.lan]
+        # Before the pools change: these routes lead to the old gateway.
+        ops = [op for plug in guests for op in plug.remove_default_ops()]
+        ops += router.lan.release_ops(router.lan.addresses)
+        if segment.v4 is not None:
+            segment.v4 = AddressPool(network)
+        if segment.v6 is not None:
+            segment.v6 = AddressPool(self.subnets.v6())
+        ops += self._gateway_ops(router.lan)
+        for plug in guests:
+            ops += plug.move_subnet_ops()
+        for inner in self.routers.values():
+            if inner.wan is not None and inner.wan.segment is segment:
+                ops += self.rules_ops(inner, replace=True)
+        return ops + self.sync_routes()
+
+    def sync_routes(self) -> list[Op]:
+        """Make the static routes of all routers what the description now needs."""
+        wanted: dict[Plug, list[tuple[str, str]]] = {
+            r.lan: [] for r in (self.exchange, *self.routers.values())
+        }
+        for router in self.routers.values():
+            for plug, destination, gateway in self._lan_routes(router):
+                wanted[plug].append((destination, gateway))
+        return [op for plug, routes in wanted.items() for op in plug.route_ops(routes)]
+
+    # -- inside
+
+    def _exchange(self) -> RouterPlan:
+        node = self._add_node(EXCHANGE, _ROUTER)
+        segment = Segment(EXCHANGE, self.next_index(), AddressPool(EXCHANGE_V4), AddressPool(EXCHANGE_V6))
+        self.pending.append(AddBridge(FABRIC, segment.bridge, f"br{segment.bridge}"))
+        return RouterPlan(EXCHANGE, node, NatKind.NONE, self._lan_plug(node, EXCHANGE, "ix", segment))
+
+    def _add_node(self, name: str, sysctls: tuple[tuple[str, str], ...]) -> int:
+        node = next(self._nodes)
+        self.pending.append(AddNode(node, name, sysctls))
+        return node
+
+    def _segment(self, name: str, v4: IPv4Network, ipv6: bool) -> Segment:
+        pool6 = AddressPool(self.subnets.v6()) if ipv6 else None
+        segment = Segment(name, self.next_index(), AddressPool(v4), pool6)
+        self.pending.append(AddBridge(FABRIC, segment.bridge, f"br{segment.bridge}"))
+        return segment
+
+    def _lan_v4(self, nat: NatKind, upstream: RouterPlan | None, carrier_lan: bool) -> IPv4Network:
+        if carrier_lan:
+            return self.subnets.carrier()
+        public = not nat.translates and not any(r.nat.translates for r in _ancestors(upstream))
+        return self.subnets.public() if public else self.subnets.private()
+
+    def _plug(self, node: int, owner: str, name: str, segment: Segment, metric: int | None) -> Plug:
+        port, index = self.next_index(), self.next_index()
+        plug = Plug(node, owner, name, index, mac_of(index), port, f"p{port}", segment, metric)
+        self.pending.append(
+            AddCable(FABRIC, port, plug.port_name, segment.bridge, node, index, name, plug.mac)
+        )
+        return plug
+
+    def _cable(
+        self, node: int, owner: str, name: str, segment: Segment, *, metric: int
+    ) -> tuple[Plug, list[Op]]:
+        plug = self._plug(node, owner, name, segment, metric)
+        return plug, [SetLink(node, plug.index, up=True), *plug.lease_ops(), *plug.default_ops()]
+
+    def _lan_plug(self, node: int, owner: str, name: str, segment: Segment) -> Plug:
+        plug = self._plug(node, owner, name, segment, None)
+        self.pending += [SetLink(node, plug.index, up=True), *self._gateway_ops(plug)]
+        return plug
+
+    def _gateway_ops(self, plug: Plug) -> list[Op]:
+        new = [Assigned(pool.gateway, pool.prefixlen) for pool in plug.segment.pools]
+        plug.addresses += new
+        return [AddAddress(plug.node, plug.index, a.ip, a.prefixlen) for a in new]
+
+    def _lan_routes(self, router: RouterPlan) -> Iterator[tuple[Plug, str, str]]:
+        """Who must know the way to a router's LAN: (the plug that leads there, destination, next hop)."""
+        segment = router.lan.segment
+        for pool, version in ((segment.v4, 4), (segment.v6, 6)):
+            child = router
+            while pool is not None and child.wan is not None:
+                if version == 4 and child.nat.translates:
+                    break  # from here on everything comes from the NAT's own address
+                parent = child.upstream or self.exchange
+                gateway = child.wan.ip(version)
+                if gateway is None:
+                    break
+                yield parent.lan, str(pool.network), gateway
+                child = parent
+
+    def _check_name(self, name: str) -> None:
+        if not name or not isinstance(name, str) or any(c.isspace() or c == "/" for c in name):
+            raise TopologyError(f"{name!r} is no name for a node: use a word without spaces and slashes")
+        if name in self.routers or name in self.hosts or name == EXCHANGE:
+            raise TopologyError(f"the lab has a node named {name!r} already; names are unique")
+
+
+def _ancestors(router: RouterPlan | None) -> Iterator[RouterPlan]:
+    while router is not None:
+        yield router
+        router = router.upstream
+
+
+def _check_interface_name(name: str) -> None:
+    if not 0 < len(name) <= MAX_INTERFACE_NAME or any(c.isspace() or c in "/:" for c in name) or name == "lo":
+        raise TopologyError(
+            f"{name!r} is no interface name: 1 to {MAX_INTERFACE_NAME} characters, no space, '/' or ':'"
+        )
