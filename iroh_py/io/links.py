@@ -36,6 +36,11 @@ class LinkHistory:
     def __init__(self) -> None:
         self._links: dict[int, _Past] = {}
 
+    @property
+    def remembered(self) -> int:
+        """How many links are remembered, present or gone."""
+        return len(self._links)
+
     def event(self, index: int, flags: int) -> None:
         """A link has these flags (0 when it is gone)."""
         past = self._links.setdefault(index, _Past())

@@ -29,10 +29,9 @@ MAX_SEGMENTS, MAX_SEGMENTED = 64, 65535 - 40 - 8
 #: Read errors in a row after which reading rests for this many seconds: a broken socket must not spin the
 #: loop.
 MAX_READ_ERRORS, READ_REST = 16, 0.1
-#: What the kernel or a NIC says when it will not segment: no checksum offload, or a segment above the MTU.
-SEGMENTING_REFUSED = (errno.EIO, errno.EINVAL, errno.EMSGSIZE, errno.ENOPROTOOPT, errno.EOPNOTSUPP)
-#: Refusals in a row after which segmentation is not tried again on this socket.
-MAX_REFUSALS = 8
+#: What the kernel says when it cannot segment at all (no checksum offload), or not these: above the MTU.
+CANNOT_SEGMENT = (errno.EIO, errno.ENOPROTOOPT, errno.EOPNOTSUPP)
+WILL_NOT_SEGMENT = (errno.EINVAL, errno.EMSGSIZE)
 
 # Numbers that the socket module of Python 3.11 lacks (linux/in.h, linux/in6.h, linux/udp.h,
 # asm-generic/socket.h).
@@ -75,7 +74,6 @@ class AsyncUdpSocket:
         self._loop = asyncio.get_running_loop()
         self._rest: asyncio.TimerHandle | None = None
         self._errors_in_a_row = 0
-        self._refusals_in_a_row = 0
         self.counters = UdpCounters()
         kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
         self._socket = opener(self._family, kind, socket.IPPROTO_UDP)
@@ -104,6 +102,16 @@ class AsyncUdpSocket:
         return self._local
 
     @property
+    def segments(self) -> bool:
+        """Whether runs of datagrams go out in one system call."""
+        return self._segments
+
+    @property
+    def coalesces(self) -> bool:
+        """Whether the kernel hands over several datagrams at once, and the arrival interface is known."""
+        return self._coalesces
+
+    @property
     def closed(self) -> bool:
         """Whether it was closed."""
         return self._fd < 0
@@ -121,13 +129,12 @@ class AsyncUdpSocket:
         segments = self._segments
         retried = False
         while taken < total:
-            run = _equal_run(payloads, taken) if segments and total - taken > 1 else 1
+            run = equal_run(payloads, taken) if segments and total - taken > 1 else 1
             try:
                 self.counters.writes += 1
                 if run > 1:
                     size = (SOL_UDP, UDP_SEGMENT, GSO_SIZE.pack(len(payloads[taken])))
                     self._socket.sendmsg(payloads[taken : taken + run], [*control, size], 0, addr)
-                    self._refusals_in_a_row = 0
                 elif control:
                     self._socket.sendmsg((payloads[taken],), control, 0, addr)
                 else:
@@ -135,9 +142,11 @@ class AsyncUdpSocket:
             except BlockingIOError:
                 break
             except OSError as error:
-                if run > 1 and error.errno in SEGMENTING_REFUSED:
+                if run > 1 and error.errno in CANNOT_SEGMENT + WILL_NOT_SEGMENT:
+                    self.counters.refusals += 1
+                    # The latter may be about this destination only: one by one now, in runs again next time.
                     segments = False
-                    self._refused(error)
+                    self._segments = self._segments and error.errno in WILL_NOT_SEGMENT
                     continue
                 if error.errno == errno.ECONNREFUSED and not retried:
                     # An ICMP error about an earlier datagram; this one was not sent yet.
@@ -238,13 +247,6 @@ class AsyncUdpSocket:
             # The descriptor is gone; every send says so, and the owner opens another socket.
             self.counters.read_errors += 1
 
-    def _refused(self, error: OSError) -> None:
-        self.counters.refusals += 1
-        self._refusals_in_a_row += 1
-        # EIO is the interface's inability; the others may be about one destination's MTU only.
-        if error.errno == errno.EIO or self._refusals_in_a_row >= MAX_REFUSALS:
-            self._segments = False
-
 
 def _leave_by(family: Family, index: int) -> tuple[int, int, bytes]:
     if family is Family.V6:
@@ -252,7 +254,7 @@ def _leave_by(family: Family, index: int) -> tuple[int, int, bytes]:
     return socket.IPPROTO_IP, IP_PKTINFO, PKTINFO4.pack(index, bytes(4), bytes(4))
 
 
-def _equal_run(payloads: Sequence[bytes], start: int) -> int:
+def equal_run(payloads: Sequence[bytes], start: int) -> int:
     """How many datagrams from ``start`` on one segmented send can hold."""
     size = total = len(payloads[start])
     end = start + 1

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import pytest
-from pyroute2 import IPRoute
+from pyroute2.iproute.linux import IPRoute
 
 Result = TypeVar("Result")
 CLONE_NEWNET = 0x40000000
@@ -80,7 +80,8 @@ class RawNamespace:
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.unshare(CLONE_NEWNET) != 0:
             raise OSError(ctypes.get_errno(), "unshare(CLONE_NEWNET)")
-        return IPRoute()
+        route: Any = IPRoute
+        return route()
 
 
 @contextmanager
