@@ -23,7 +23,13 @@ is not ours to repeat.
 
 from __future__ import annotations
 
-from iroh_py.testing.clock import VirtualClockLoop, loop_factory, run_virtual, virtual_event_loop_policy
+from iroh_py.testing.clock import (
+    VirtualClockLoop,
+    loop_factory,
+    run_virtual,
+    virtual,
+    virtual_event_loop_policy,
+)
 from iroh_py.testing.errors import (
     NothingToDoError,
     RealWaitError,
@@ -60,5 +66,6 @@ __all__ = [
     "VirtualClockLoop",
     "loop_factory",
     "run_virtual",
+    "virtual",
     "virtual_event_loop_policy",
 ]

@@ -11,21 +11,25 @@ With pytest-asyncio, in ``conftest.py`` (or per test with
     def pytest_asyncio_loop_factories(config, item):
         return {"virtual": iroh_py.testing.loop_factory}
 
-or, where only a policy is taken, ``virtual_event_loop_policy()``. Without any plugin: ``run_virtual(main)``.
+or, where only a policy is taken, ``virtual_event_loop_policy()``. Without any plugin: ``run_virtual(main)``,
+or ``@virtual()`` above a test.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import math
 import random
 import selectors
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from iroh_py.testing.errors import NothingToDoError, RealWaitError, TimeLimitError
 
+P = ParamSpec("P")
 T = TypeVar("T")
+Story = Callable[P, Coroutine[Any, Any, T]]
 
 #: Where a virtual clock starts, in seconds. Not 0: code that takes 0.0 for "never" must not be right by
 #: accident.
@@ -169,6 +173,22 @@ def run_virtual(
         # A coroutine that never started (we were called from a running loop) must not warn a second time.
         coroutine.close()
         random.setstate(state)
+
+
+def virtual(*, seed: int = 0, limit: float = 3600.0) -> Callable[[Story[P, T]], Callable[P, T]]:
+    """Make a coroutine function a plain one that runs it under a virtual clock: a decorator for tests.
+
+    Needs no plugin; fixtures and parameters go through. ``seed`` and ``limit`` as in :func:`run_virtual`.
+    """
+
+    def decorate(story: Story[P, T]) -> Callable[P, T]:
+        @functools.wraps(story)
+        def run(*args: P.args, **kwargs: P.kwargs) -> T:
+            return run_virtual(story(*args, **kwargs), seed=seed, limit=limit)
+
+        return run
+
+    return decorate
 
 
 def loop_factory() -> VirtualClockLoop:

@@ -172,7 +172,7 @@ class SimNet:
         self.changed(a.name if a is not None else "", "heal")
 
     def inject(self, src: Addr, dst: Addr, payload: bytes, *, at: Upstream | None = None) -> None:
-        """Send a datagram from any source address, as a stranger on the Internet (or the LAN ``at``) could."""
+        """Send a datagram from any source address, as a stranger on the Internet (or the LAN ``at``)."""
         self.forwarder.inject(at.inside if isinstance(at, SimNat) else at or self.internet, src, dst, payload)
 
     # --- what is, and what was ------------------------------------------------------------------------------
