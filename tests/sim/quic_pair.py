@@ -121,7 +121,8 @@ class Pair:
         self.pump()
         while not until():
             at = self._next()
-            assert at is not None and at <= start + within, f"not within {within} s"
+            assert at is not None, "nothing will ever happen again"
+            assert at <= start + within, f"not within {within} s"
             self.step()
         return self.now - start
 

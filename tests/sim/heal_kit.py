@@ -8,7 +8,7 @@ import random
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
-from iroh_py import Connection, Endpoint, EndpointConfig, IrohError, SecretKey
+from iroh_py import Connection, Endpoint, EndpointConfig, IrohError, RecvStream, SecretKey, SendStream
 from iroh_py.events import Event
 from iroh_py.testing import SimHost
 
@@ -19,17 +19,20 @@ BEAT = 0.02
 async def serve(endpoint: Endpoint) -> None:
     """Echo every stream of every connection."""
 
-    async def echo(connection: Connection) -> None:
+    async def echo(send: SendStream, recv: RecvStream) -> None:
+        with contextlib.suppress(IrohError):
+            while part := await recv.read():
+                await send.write(part)
+            send.finish()
+
+    async def streams(tasks: asyncio.TaskGroup, connection: Connection) -> None:
         with contextlib.suppress(IrohError):
             while True:
-                send, recv = await connection.accept_bi()
-                while part := await recv.read():
-                    await send.write(part)
-                send.finish()
+                tasks.create_task(echo(*await connection.accept_bi()))
 
     async with asyncio.TaskGroup() as tasks:
         async for connection in endpoint.connections():
-            tasks.create_task(echo(connection))
+            tasks.create_task(streams(tasks, connection))
 
 
 @dataclass
