@@ -5,9 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
 #: More than any test makes; a soak run that flaps links for hours keeps the newest.
@@ -16,14 +15,18 @@ MAX_EVENTS = 100_000
 
 @dataclass(frozen=True, slots=True)
 class LabEvent:
-    """One change of the lab. ``time`` is ``time.monotonic()`` seconds, ``node`` a host's or router's name."""
+    """One change of the lab; ``node`` is a host's or router's name.
+
+    ``time`` is ``time.monotonic()`` seconds when the verb began, before the kernel's work: healing times measured
+    from it include that work.
+    """
 
     number: int
     time: float
     kind: str
     node: str
     text: str
-    data: Mapping[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
 
 
 class EventLog:
@@ -35,11 +38,12 @@ class EventLog:
         self._lock = threading.RLock()
         self._count = 0
 
-    def emit(self, kind: str, node: str, text: str, **data: Any) -> LabEvent:
-        """Append an event stamped now and tell the listeners."""
+    def emit(self, kind: str, node: str, text: str, *, at: float | None = None, **data: Any) -> LabEvent:
+        """Append an event stamped ``at`` (default: now) and tell the listeners."""
         with self._lock:
             self._count += 1
-            event = LabEvent(self._count, time.monotonic(), kind, node, text, MappingProxyType(data))
+            stamp = time.monotonic() if at is None else at
+            event = LabEvent(self._count, stamp, kind, node, text, data)
             self._events.append(event)
             listeners = tuple(self._listeners)
         for listener in listeners:

@@ -8,6 +8,7 @@ import os
 import random
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any
@@ -45,6 +46,8 @@ class Lab:
         self._agent: Agent | None = None
         self._closed = False
         self._wired = False
+        #: The thread that carries out a verb now, and when it began.
+        self._verb: tuple[int, float] | None = None
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "running" if self._agent else "described"
@@ -171,10 +174,17 @@ class Lab:
 
     @contextlib.contextmanager
     def changing(self) -> Iterator[None]:
-        """Hold the lab still for one verb: one thread at a time, steps and events in one order."""
+        """Hold the lab still for one verb: one thread at a time, steps and events in one order.
+
+        Events recorded inside carry the time at which the verb began, before the kernel's work.
+        """
         with self._lock:
             self._check_open()
-            yield
+            outer, self._verb = self._verb, self._verb or (threading.get_ident(), time.monotonic())
+            try:
+                yield
+            finally:
+                self._verb = outer
 
     def apply(self, ops: Sequence[Op]) -> None:
         """Carry out steps, after everything described and not yet built. A lab that cannot be built is closed."""
@@ -207,8 +217,10 @@ class Lab:
         return self._started().request(request, fds)
 
     def log_event(self, kind: str, node: str, text: str, **data: Any) -> LabEvent:
-        """Record an event, stamped now."""
-        return self._log.emit(kind, node, text, **data)
+        """Record an event, stamped now; inside a verb, with the time at which it began."""
+        verb = self._verb  # of another thread, perhaps: that one's time is not ours
+        began = verb[1] if verb is not None and verb[0] == threading.get_ident() else None
+        return self._log.emit(kind, node, text, at=began, **data)
 
     def wire_seed(self, link: int) -> int:
         """The seed of one link: the same lab seed and description give the same."""
