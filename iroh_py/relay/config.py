@@ -11,6 +11,7 @@ from iroh_py.errors import LocalProtocolError
 from iroh_py.keys import NodeId
 from iroh_py.network import Addr
 from iroh_py.proto.relay.frames import MAX_FRAME_LENGTH
+from iroh_py.relay_url import RelayUrl
 
 HTTP_PORT = 80
 HTTPS_PORT = 443
@@ -68,7 +69,8 @@ class RelayLimits:
 class RelayConfig:
     """Where a relay server listens and whom it serves."""
 
-    #: Addresses of the HTTP(S) listener. Port 0 lets the system choose, the same one for all of them.
+    #: Addresses of the HTTP(S) listener. Port 0 lets the system choose, the same one for all of them. Empty:
+    #: connections come through ``RelayServer.accept`` only.
     bind: tuple[Addr, ...] = any_address(HTTP_PORT)
     #: Addresses of the STUN service; empty: none.
     stun_bind: tuple[Addr, ...] = any_address(STUN_PORT)
@@ -80,8 +82,8 @@ class RelayConfig:
     ssl: ssl_module.SSLContext | None = None
     certificate: Path | None = None
     private_key: Path | None = None
-    #: Host in the relay's URL; empty: the first bind address, loopback for a wildcard.
-    hostname: str = ""
+    #: What clients dial, if that is not the first bind address (a name in DNS, a port forwarding, no bind at all).
+    public_url: RelayUrl | None = None
     #: A shared bearer token that every client needs; None: none needed.
     token: str | None = None
     #: Asked after the token, if given.
@@ -89,8 +91,8 @@ class RelayConfig:
     limits: RelayLimits = field(default_factory=RelayLimits)
 
     def __post_init__(self) -> None:
-        if not self.bind:
-            raise LocalProtocolError("a relay needs at least one address to listen on")
+        if not self.bind and self.public_url is None:
+            raise LocalProtocolError("a relay needs an address to listen on, or a public_url and accept()")
         if (self.certificate is None) != (self.private_key is None):
             raise LocalProtocolError("certificate and private_key belong together")
 

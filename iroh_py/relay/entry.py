@@ -91,8 +91,8 @@ class HttpEntry(asyncio.Protocol):
         if answer.generation is None:
             self._answer(transport, Page(answer.status, answer.headers))
             return
-        event = self._http.next_event()
-        if event is not h11.PAUSED or self._http.trailing_data[0]:
+        ended = isinstance(self._http.next_event(), h11.EndOfMessage)
+        if not ended or self._http.trailing_data[0]:
             # A client that cannot wait for the 101 would have its frames lost by any proxy between us (7.1).
             self._answer(transport, Page(400))
             return

@@ -54,7 +54,7 @@ class RelayServer:
         context = self.config.ssl_context()
         sockets = listen_tcp(self._open_socket, self.config.bind)
         self._hub = hub = Hub(self.config, self._rng)
-        self._url = self._make_url(sockets[0].getsockname(), tls=context is not None)
+        self._url = self.config.public_url or self._make_url(sockets[0], tls=context is not None)
         try:
             for sock in sockets:
                 await self._serve(hub, sock, self._relay_page, relays=True, context=context)
@@ -122,6 +122,18 @@ class RelayServer:
             raise ClosedError("the relay server does not run")
         return self._hub.stats()
 
+    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve a connection that somebody else accepted, such as a simulated network. Nothing may be read yet.
+
+        Raises ClosedError when the server does not run.
+        """
+        if self._hub is None:
+            raise ClosedError("the relay server does not run")
+        transport = writer.transport
+        entry = HttpEntry(self._hub, self._relay_page, relays=True)
+        transport.set_protocol(entry)
+        entry.connection_made(transport)
+
     async def _serve(
         self,
         hub: Hub,
@@ -145,10 +157,12 @@ class RelayServer:
     def _metrics_page(self, path: str, headers: dict[str, str]) -> pages.Page:
         return pages.metrics_page(path, self.stats())
 
-    def _make_url(self, address: tuple[str, int], *, tls: bool) -> RelayUrl:
-        ip = _LOOPBACK.get(address[0], address[0])
-        host = self.config.hostname or (f"[{ip}]" if ":" in ip else ip)
-        return RelayUrl.parse(f"{'https' if tls else 'http'}://{host}:{address[1]}/")
+    @staticmethod
+    def _make_url(sock: socket.socket, *, tls: bool) -> RelayUrl:
+        ip, port = sock.getsockname()[:2]
+        ip = _LOOPBACK.get(ip, ip)
+        host = f"[{ip}]" if ":" in ip else ip
+        return RelayUrl.parse(f"{'https' if tls else 'http'}://{host}:{port}/")
 
     async def _say_goodbye(self, hub: Hub) -> None:
         for transport in list(hub.connections):

@@ -27,6 +27,11 @@ _ANCILLARY = 128
 _Ancillary = list[tuple[int, int, bytes]]
 
 
+def answer_stun(data: bytes, source: Addr) -> bytes:
+    """The answer to a request that came from this address. Raises StunError for anything else."""
+    return stun.encode_response(stun.parse_request(data), source)
+
+
 class StunService:
     """Answers on one bound UDP socket, from the address that was asked (a relay may have several)."""
 
@@ -63,9 +68,7 @@ class StunService:
 
     def _answer(self, data: bytes, ancillary: _Ancillary, sender: tuple[str, int]) -> None:
         try:
-            response = stun.encode_response(
-                stun.parse_request(data), (sender[0].partition("%")[0], sender[1])
-            )
+            response = answer_stun(data, (sender[0].partition("%")[0], sender[1]))
         except StunError:
             self._counters.stun_bad += 1
             return
