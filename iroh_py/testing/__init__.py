@@ -9,8 +9,10 @@ milliseconds.
         laptop = net.host("laptop", interfaces={"wlan0": home, "wwan0": net.nat("hotspot", "strict")})
         server = net.host("server", "198.51.100.1")
         net.link(laptop, delay=0.02, loss=0.01)
-        ...  # endpoints on network=laptop and network=server
-        laptop.set_default("wwan0")
+        async with connect_pair(laptop, server) as pair:
+            await pair.echo()
+            laptop.set_default("wwan0")
+            assert await pair.echo() < 1
 
     run_virtual(story, seed=7)
 
@@ -44,6 +46,7 @@ from iroh_py.testing.listener import SimListener
 from iroh_py.testing.nat import SimNat
 from iroh_py.testing.nat_table import Filtering, Mapping, NatConfig, Ports
 from iroh_py.testing.net import SimNet
+from iroh_py.testing.pair import Pair, connect_pair
 from iroh_py.testing.trace import TraceEvent
 
 __all__ = [
@@ -52,6 +55,7 @@ __all__ = [
     "Mapping",
     "NatConfig",
     "NothingToDoError",
+    "Pair",
     "Ports",
     "RealWaitError",
     "SimHost",
@@ -64,6 +68,7 @@ __all__ = [
     "TopologyError",
     "TraceEvent",
     "VirtualClockLoop",
+    "connect_pair",
     "loop_factory",
     "run_virtual",
     "virtual",
