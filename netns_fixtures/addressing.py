@@ -14,6 +14,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from typing import TypeVar
 
 from netns_fixtures.errors import TopologyError
@@ -101,12 +102,8 @@ class SubnetPlan:
     def __init__(self) -> None:
         self._taken: list[Network] = [EXCHANGE_V4, EXCHANGE_V6]
         self._private = _private_subnets()
-        self._public: Iterator[IPv4Network] = iter(
-            list(IPv4Network("198.18.0.0/15").subnets(new_prefix=24))[1:]
-        )
-        self._carrier: Iterator[IPv4Network] = iter(
-            list(IPv4Network("100.64.0.0/16").subnets(new_prefix=24))[1:]
-        )
+        self._public = _subnets("198.18.0.0/15")
+        self._carrier = _subnets("100.64.0.0/16")
         self._v6 = (IPv6Network((int(EXCHANGE_V6.network_address) + (n << 80), 64)) for n in range(1, 65536))
 
     def private(self) -> IPv4Network:
@@ -160,6 +157,10 @@ def mac_of(index: int) -> str:
     return f"02:00:00:{index >> 16 & 255:02x}:{index >> 8 & 255:02x}:{index & 255:02x}"
 
 
+def _subnets(text: str, first: int = 1) -> Iterator[IPv4Network]:
+    """The /24 networks of a range. The first is left out where people would take it for the range itself."""
+    return islice(IPv4Network(text).subnets(new_prefix=24), first, None)
+
+
 def _private_subnets() -> Iterator[IPv4Network]:
-    yield from list(IPv4Network("192.168.0.0/16").subnets(new_prefix=24))[1:]
-    yield from IPv4Network("10.0.0.0/8").subnets(new_prefix=24)
+    return chain(_subnets("192.168.0.0/16"), _subnets("10.0.0.0/8", 0))

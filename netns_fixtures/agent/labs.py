@@ -14,7 +14,7 @@ from netns_fixtures.agent.spawn import ProcessNamespace, spawn
 from netns_fixtures.agent.wires import Wires
 from netns_fixtures.errors import CommandFailed, LabError
 from netns_fixtures.messages import Spawn
-from netns_fixtures.ops import AddCable, AddNode, FlushConntrack, LoadRules, Op, SetCondition, SetLink, Splice
+from netns_fixtures.ops import AddBridge, AddCable, AddNode, FlushConntrack, LoadRules, Op, SetCondition, SetLink, Splice
 
 LOOPBACK = 1
 
@@ -30,6 +30,7 @@ class AgentLab:
         self._nodes: dict[int, NetworkNamespace] = {}
         self._rules: dict[int, RuleLoader] = {}
         self._links: set[int] = set()
+        self._bridges: list[AddBridge] = []
         self._namespace: ProcessNamespace | None = None
         #: Exit status by pid, None while it runs.
         self._processes: dict[int, int | None] = {}
@@ -71,14 +72,22 @@ class AgentLab:
                 self._processes[pid] = os.waitstatus_to_exitcode(status)
         return self._processes.get(pid, -signal.SIGKILL)
 
-    def close(self) -> None:
-        """Kill every process, let the namespaces go."""
+    def stop(self) -> None:
+        """Kill every process and wait until they are gone; cut all segments, so that no socket hears another."""
+        batch = _Batch()
+        for bridge in self._bridges:
+            batch.use(self._node(bridge.node).netlink).queue(SetLink(bridge.node, bridge.index, up=False))
+        batch.settle()
         if self._namespace is not None:
             self._namespace.kill()
             for pid, status in self._processes.items():
                 if status is None:
                     os.waitpid(pid, 0)
             self._namespace.close()
+            self._namespace = None
+
+    def release(self) -> None:
+        """Let everything else go. May wait for the kernel where rules were replaced a moment ago."""
         self._wires.remove(self._number, tuple(self._links))
         for loader in self._rules.values():
             loader.close()
@@ -106,6 +115,9 @@ class AgentLab:
                 self._links.add(op.link)
             case SetCondition():
                 self._wires.set_condition(self._number, op)
+            case AddBridge():
+                batch.use(self._node(op.node).netlink).queue(op)
+                self._bridges.append(op)
             case AddCable():
                 batch.use(self._node(op.node).netlink).queue(op, self._node(op.far_node).fd)
             case _:
