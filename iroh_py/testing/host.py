@@ -8,7 +8,7 @@ import os
 import socket
 import ssl as ssl_module
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from iroh_py.network import Addr, Family, NetworkState, NetworkWatch, Receiver
 from iroh_py.testing import path as paths
@@ -22,6 +22,7 @@ from iroh_py.testing.udp import SimUdpSocket
 from iroh_py.testing.watch import SimWatch
 
 if TYPE_CHECKING:
+    from iroh_py.testing.nat import SimNat
     from iroh_py.testing.net import SimNet
 
 #: The ports that Linux gives to sockets which ask for none.
@@ -337,8 +338,8 @@ class SimHost:
                 return port
         raise OSError(errno.EADDRINUSE, "no free port")
 
-    def _nats_above(self) -> list[Any]:
-        found: list[Any] = []
+    def _nats_above(self) -> list[SimNat]:
+        found: list[SimNat] = []
         for interface in self.interfaces.values():
             nat = interface.segment.owner if interface.segment is not None else None
             while nat is not None:
