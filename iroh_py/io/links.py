@@ -19,6 +19,8 @@ class _Past:
     #: The carrier was lost while up: the queue drops everything until the kernel announces its return.
     shut: bool = False
     usable: bool = False
+    #: What the last look said.
+    seen_usable: bool = False
     came_up: bool = False
     carrier_ups: int = 0
     generation: int = 0
@@ -68,6 +70,7 @@ class LinkHistory:
         for past in self._links.values():
             past.generation += past.came_up
             past.came_up = False
+            past.seen_usable = past.usable
         gone = list(self._links.keys() - present)
         for index in gone[: max(0, len(self._links) - MAX_REMEMBERED)]:
             del self._links[index]
@@ -81,10 +84,9 @@ class LinkHistory:
         """How often the link became usable, even if it was down too shortly to be seen down."""
         return self._links[index].generation
 
-    def lost_carrier(self, flags: list[tuple[int, int]]) -> bool:
-        """Whether a link that was usable at the last look or event has, by these flags, no carrier."""
-        return any(
-            past.usable and not now & IFF_LOWER_UP
-            for index, now in flags
-            if (past := self._links.get(index)) is not None
-        )
+    def glance(self, flags: list[tuple[int, int]]) -> bool:
+        """The known links have these flags now; whether one lost or found its carrier since the last look."""
+        for index, now in flags:
+            if index in self._links:
+                self.event(index, now)
+        return any(past.usable != past.seen_usable or past.came_up for past in self._links.values())

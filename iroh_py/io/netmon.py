@@ -18,6 +18,7 @@ from iroh_py.io import rtnetlink
 from iroh_py.io.links import LinkHistory
 from iroh_py.io.rtnetlink import KernelQuery, Link, SocketOpener
 from iroh_py.network import Interface, InterfaceAddress, NetworkState
+from iroh_py.proto.netstate import diff
 
 log = logging.getLogger(__name__)
 
@@ -29,9 +30,11 @@ EVENT_BUFFER = 1 << 20
 #: Reads per wake-up at most; the rest waits for the next turn of the event loop.
 MAX_READS = 512
 #: So many callbacks may follow each other at once: a move is 5 to 10 kernel events in a burst.
-CALLBACK_BURST = 10
+CALLBACK_BURST = 20
 #: Then this many per second, so that a flapping link cannot drive the endpoint (SCENARIOS.md M20, Never 9).
-CALLBACKS_PER_SECOND = 5.0
+CALLBACKS_PER_SECOND = 10.0
+#: What a callback costs of that if the change means nothing to a connection, such as a neighbour learnt.
+IRRELEVANT_COST = 0.1
 #: Looks that take more processor time than this many seconds (a huge routing table) take at most one part in
 #: ten of the time.
 LONG_LOOK = 0.005
@@ -43,9 +46,11 @@ SETTLE_DELAYS = (0.02, 0.25)
 REOPEN_DELAY = 1.0
 #: Seconds between two looks at the carriers while packets are sent, and while none are. The kernel announces
 #: a lost carrier up to 1 s late, its flags tell it at once; a look takes some 30 microseconds.
-CARRIER_INTERVAL, IDLE_CARRIER_INTERVAL = 0.05, 1.0
+CARRIER_INTERVAL, IDLE_CARRIER_INTERVAL = 0.05, 0.25
+#: Seconds after a packet was sent that still count as busy.
+BUSY_TIME = 2.0
 #: With very many links the carriers are looked at more rarely: at most one part in so many of the time.
-CARRIER_SHARE = 200
+CARRIER_SHARE = 50
 
 LINK_EVENTS = (rtnetlink.RTM_NEWLINK, rtnetlink.RTM_DELLINK)
 ROUTE_EVENTS = (rtnetlink.RTM_NEWROUTE, rtnetlink.RTM_DELROUTE)
@@ -60,9 +65,10 @@ OTHER_EVENTS = (
 class NetworkMonitor:
     """A monitor over netlink sockets from ``opener(family, type, proto)``; implements ``NetworkWatch``.
 
-    ``callback`` gets each different snapshot from the running event loop: the first ten of a burst at once,
-    then five per second, the newest always. The sockets decide which network namespace is watched. Needs a
-    running event loop. Raises OSError if the kernel gives no netlink socket.
+    ``callback`` gets each different snapshot from the running event loop: the first twenty of a burst at
+    once, then ten per second, the newest always. ``busy()`` says whether packets were sent since it was last
+    asked: then a lost carrier is looked for more often. The sockets decide which network namespace is
+    watched. Needs a running event loop. Raises OSError if the kernel gives no netlink socket.
     """
 
     def __init__(
@@ -83,7 +89,7 @@ class NetworkMonitor:
         self._timer: asyncio.TimerHandle | None = None
         self._settling: list[float] = []
         self._tokens = float(CALLBACK_BURST)
-        self._tokens_at = self._rested_at = self._loop.time()
+        self._tokens_at = self._rested_at = self._busy_until = self._loop.time()
         self._closed = self._deaf = False
         self._carrier_timer: asyncio.TimerHandle | None = None
         self._events: socket.socket | None = None
@@ -225,16 +231,18 @@ class NetworkMonitor:
 
     def _look_at_carriers(self) -> None:
         started = time.thread_time()
-        interval = CARRIER_INTERVAL if self._busy() else IDLE_CARRIER_INTERVAL
-        lost = False
+        if self._busy():
+            self._busy_until = self._loop.time() + BUSY_TIME
+        interval = CARRIER_INTERVAL if self._loop.time() < self._busy_until else IDLE_CARRIER_INTERVAL
+        changed = False
         try:
-            lost = self._query is not None and self._links.lost_carrier(self._query.carriers())
+            changed = self._query is not None and self._links.glance(self._query.carriers())
         except OSError as error:
             self._fail(error)
         interval = max(interval, (time.thread_time() - started) * CARRIER_SHARE)
         self._carrier_timer = self._loop.call_later(interval, self._look_at_carriers)
         # Unless a look is due anyway, in a moment or after the rest that a storm has earned it.
-        if lost and not self._deaf:
+        if changed and not self._deaf:
             self._settling = list(SETTLE_DELAYS)
             self._look_when_allowed()
 
@@ -263,12 +271,13 @@ class NetworkMonitor:
             self._fail(error)
             return
         # Processor time: on a busy machine a short look may take long without being costly.
-        cost = time.thread_time() - started
-        if cost > LONG_LOOK:
-            self._rested_at = self._loop.time() + cost * (LOOK_SHARE - 1)
+        spent = time.thread_time() - started
+        if spent > LONG_LOOK:
+            self._rested_at = self._loop.time() + spent * (LOOK_SHARE - 1)
         if state != self._state:
+            cost = 1.0 if diff(self._state, state) else IRRELEVANT_COST
+            self._tokens = max(0.0, self._tokens - cost)
             self._state = state
-            self._tokens = max(0.0, self._tokens - 1.0)
             self.callbacks += 1
             self._callback(state)
 

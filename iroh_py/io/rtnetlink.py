@@ -67,7 +67,7 @@ ANSWER_TIMEOUT = 1.0
 DUMP_ATTEMPTS = 3
 #: Routes kept at most: a host has dozens; on a router with a full table only the default routes are kept
 #: beyond.
-MAX_ROUTES = 4096
+MAX_ROUTES = 1024
 
 
 @dataclass(frozen=True, slots=True)

@@ -289,3 +289,19 @@ async def test_interface_that_vanishes_is_reported(host: Host, watched: Watched)
     assert watched.state.interface(index) is None
     with pytest.raises(NetlinkError):
         here.call("link", "set", index=index, state="up")
+
+
+async def test_lost_carrier_is_seen_before_the_kernel_announces_it(host: Host) -> None:
+    """The kernel may announce a lost carrier a second late; its flags are looked at meanwhile."""
+    here, there = host
+    # The first socket is for events: of the other namespace, so that none of the host's ever arrives.
+    deaf = iter([there.socket])
+    news = asyncio.Event()
+    monitor = NetworkMonitor(lambda *kind: next(deaf, here.socket)(*kind), lambda state: news.set())
+    there.link("x0", state="down")
+    async with asyncio.timeout(5):
+        while kernel_route_usable(monitor.state, PUBLIC):
+            news.clear()
+            await news.wait()
+    assert vias(monitor.state, PUBLIC) == (here.index("wwan0"),)
+    monitor.close()

@@ -72,14 +72,17 @@ def test_link_that_was_gone_is_of_a_new_generation() -> None:
     assert look(history, READY) == (True, 2)
 
 
-def test_lost_carrier_is_found_in_bare_flags() -> None:
-    """The cheap look finds losses only: a return is announced."""
+def test_carrier_is_followed_by_bare_flags() -> None:
+    """A glance at the flags finds a lost carrier, and its return once the queue is open."""
     history = LinkHistory()
     look(history, READY)
-    assert history.lost_carrier([(2, DARK), (9, READY)])
-    assert not history.lost_carrier([(2, READY)])
+    assert not history.glance([(2, READY), (9, READY)])
+    assert history.glance([(2, DARK)])
     look(history, DARK)
-    assert not history.lost_carrier([(2, READY)])
+    assert not history.glance([(2, FRESH)])
+    assert history.glance([(2, READY)])
+    assert look(history, READY) == (True, 2)
+    assert not history.glance([(2, READY)])
 
 
 def test_memory_is_bounded() -> None:
