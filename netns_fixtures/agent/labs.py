@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 from collections.abc import Sequence
 
 from netns_fixtures.agent.netlink import NetlinkSocket
 from netns_fixtures.agent.netns import NetworkNamespace, write_sysctl
 from netns_fixtures.agent.nft import RuleLoader
-from netns_fixtures.agent.spawn import ProcessNamespace, spawn
+from netns_fixtures.agent.processes import LabProcesses
 from netns_fixtures.agent.wires import Wires
 from netns_fixtures.errors import CommandFailed, LabError
 from netns_fixtures.messages import Spawn
@@ -31,9 +30,7 @@ class AgentLab:
         self._rules: dict[int, RuleLoader] = {}
         self._links: set[int] = set()
         self._bridges: list[AddBridge] = []
-        self._namespace: ProcessNamespace | None = None
-        #: Exit status by pid, None while it runs.
-        self._processes: dict[int, int | None] = {}
+        self._processes: LabProcesses | None = None
 
     def apply(self, ops: Sequence[Op]) -> None:
         """Carry out steps in order. Raises the first failure, after the acknowledgements of all are in."""
@@ -55,22 +52,15 @@ class AgentLab:
         """A copy of the descriptor of a node's namespace."""
         return os.dup(self._node(node).fd)
 
-    def spawn(self, request: Spawn, fds: Sequence[int]) -> int:
-        """Start a process in a node; returns its pid."""
-        if self._namespace is None:
-            self._namespace = ProcessNamespace(self._name)
-        self._enter(request.node)
-        pid = spawn(self._namespace, request, fds)
-        self._processes[pid] = None
-        return pid
+    def spawn(self, request: Spawn, fds: Sequence[int]) -> tuple[int, int]:
+        """Start a process in a node; returns its pid and its pidfd."""
+        if self._processes is None:
+            self._processes = LabProcesses(self._name)
+        return self._processes.spawn(request, self._node(request.node).fd, fds)
 
-    def reap(self, pid: int) -> int | None:
+    def status(self, pid: int) -> int | None:
         """The exit status of a process, None while it runs."""
-        if self._processes.get(pid) is None and pid in self._processes:
-            reaped, status = os.waitpid(pid, os.WNOHANG)
-            if reaped:
-                self._processes[pid] = os.waitstatus_to_exitcode(status)
-        return self._processes.get(pid, -signal.SIGKILL)
+        return self._processes.status(pid) if self._processes else None
 
     def stop(self) -> None:
         """Kill every process and wait until they are gone; cut all segments, so that no socket hears another."""
@@ -78,13 +68,9 @@ class AgentLab:
         for bridge in self._bridges:
             batch.use(self._node(bridge.node).netlink).queue(SetLink(bridge.node, bridge.index, up=False))
         batch.settle()
-        if self._namespace is not None:
-            self._namespace.kill()
-            for pid, status in self._processes.items():
-                if status is None:
-                    os.waitpid(pid, 0)
-            self._namespace.close()
-            self._namespace = None
+        if self._processes is not None:
+            self._processes.kill()
+            self._processes = None
 
     def release(self) -> None:
         """Let everything else go. May wait for the kernel where rules were replaced a moment ago."""

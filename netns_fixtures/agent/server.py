@@ -123,10 +123,10 @@ class Server:
             case OpenNamespace():
                 return None, [self._lab(request.lab).namespace_fd(request.node)]
             case Spawn():
-                pid = self._lab(request.lab).spawn(request, fds)
-                return pid, [os.pidfd_open(pid)]
+                pid, pidfd = self._lab(request.lab).spawn(request, fds)
+                return pid, [pidfd]
             case Reap():
-                return self._lab(request.lab).reap(request.pid), []
+                return self._lab(request.lab).status(request.pid), []
             case WireStats():
                 return self._wires.stats(request.lab, request.link), []
             case Probe():
