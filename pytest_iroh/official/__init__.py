@@ -7,7 +7,7 @@
         connection = await endpoint.connect(addr.node_addr(), "iroh-py/echo/0")
 """
 
-from pytest_iroh.echo import ECHO_ALPN
+from pytest_iroh.echoing import ECHO_ALPN
 from pytest_iroh.official.errors import (
     OfficialCallFailed,
     OfficialDied,

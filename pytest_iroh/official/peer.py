@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NewType, Self
 
-from pytest_iroh.echo import ECHO_ALPN
+from pytest_iroh.echoing import ECHO_ALPN
 from pytest_iroh.official.aio import AsyncPeer
 from pytest_iroh.official.channel import Channel, Message
 from pytest_iroh.official.errors import OfficialError, OfficialTimeout

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from iroh_py import Connection, Endpoint, EndpointConfig
-from pytest_iroh.echo import ECHO_ALPN, echo, serve_echo
+from pytest_iroh.echoing import ECHO_ALPN, echo, serve_echo
 from pytest_iroh.official import ConnectionId, OfficialPeer
 
 if TYPE_CHECKING:
@@ -32,10 +32,17 @@ HEAL_WITHIN = 12.0
 
 MEGABYTE = 1_000_000
 
+
+def _switch_uplink(host: Host) -> None:
+    """The second interface comes, the first one goes: neither side knew the new address before."""
+    host.interface("wwan0").up()
+    host.interface("wlan0").down()
+
+
 Verb = Callable[["Host"], None]
 MOVES: dict[str, Verb] = {
     "renumbers": lambda host: host.renumber(interface="wlan0"),
-    "switches uplink": lambda host: host.interface("wlan0").down(),
+    "switches uplink": _switch_uplink,
 }
 
 
@@ -71,6 +78,8 @@ async def meet(lab: Lab, official_iroh: Callable[..., OfficialPeer]) -> AsyncIte
     home, mobile = lab.router("home"), lab.router("mobile")
     our_host = lab.host("ours", uplink={"wlan0": home, "wwan0": mobile})
     their_host = lab.host("theirs", uplink={"wlan0": mobile, "wwan0": home})
+    for host in (our_host, their_host):
+        host.interface("wwan0").down()
     async with contextlib.AsyncExitStack() as stack:
 
         async def start(version: str) -> Meeting:
