@@ -19,6 +19,7 @@ from __future__ import annotations
 import datetime
 import enum
 import functools
+import warnings
 from dataclasses import dataclass
 
 from cryptography import x509
@@ -26,6 +27,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.utils import CryptographyDeprecationWarning
 
 from iroh_py.errors import RemoteProtocolError
 from iroh_py.keys import NodeId, SecretKey
@@ -43,6 +45,14 @@ X509_SERVER_NAME = "localhost"
 
 _NOT_BEFORE = datetime.datetime(1975, 1, 1, tzinfo=datetime.UTC)
 _NOT_AFTER = datetime.datetime(4096, 1, 1, tzinfo=datetime.UTC)
+
+
+_CERTIFICATE_ERRORS = (
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+    x509.InvalidVersion,
+    CryptographyDeprecationWarning,
+)
 
 
 class TlsAuth(enum.Enum):
@@ -146,13 +156,16 @@ def decode_certificate(data: bytes) -> tuple[x509.Certificate, NodeId]:
     if len(data) > MAX_CERTIFICATE_SIZE:
         raise RemoteProtocolError(f"a certificate of {len(data)} bytes")
     try:
-        certificate = x509.load_der_x509_certificate(data)
-        certificate.verify_directly_issued_by(certificate)
-        extension = _libp2p_extension(certificate)
-        public_key = certificate.public_key()
+        with warnings.catch_warnings():
+            # What cryptography only deprecates, such as a negative serial number, is the peer's fault too.
+            warnings.simplefilter("error", CryptographyDeprecationWarning)
+            certificate = x509.load_der_x509_certificate(data)
+            certificate.verify_directly_issued_by(certificate)
+            extension = _libp2p_extension(certificate)
+            public_key = certificate.public_key()
     except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm) as error:
         raise RemoteProtocolError("the certificate does not parse or is not self-signed") from error
-    except (x509.DuplicateExtension, x509.UnsupportedGeneralNameType, x509.InvalidVersion) as error:
+    except _CERTIFICATE_ERRORS as error:
         raise RemoteProtocolError("the certificate has extensions or a version that do not parse") from error
     if not isinstance(public_key, ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey):
         raise RemoteProtocolError("the certificate is for a kind of key that iroh does not use")

@@ -24,6 +24,9 @@ ALPN = "test/1"
 CONFIG = QuicConfig(alpns=(ALPN,))
 CLIENT_KEY, SERVER_KEY = SecretKey(bytes(31) + b"\x01"), SecretKey(bytes(31) + b"\x02")
 
+#: Seconds of data that a link with a rate buffers; what comes on top is lost.
+QUEUE = 0.05
+
 T = TypeVar("T")
 
 
@@ -138,6 +141,13 @@ class Pair:
         self.now = end
         self.pump()
 
+    def black_out(self, seconds: float) -> None:
+        """Everything is lost for this long, also what is on the way."""
+        self._wire.clear()
+        self.up = False
+        self.advance(seconds)
+        self.up = True
+
     def _next(self) -> float | None:
         times = [side.session.next_timeout() for side in (self.client, self.server) if side.session]
         if self._wire:
@@ -150,7 +160,10 @@ class Pair:
             return
         at = self.now
         if self.rate:
-            at = self._free_at[to_server] = max(at, self._free_at[to_server]) + len(datagram) / self.rate
+            at = max(at, self._free_at[to_server]) + len(datagram) / self.rate
+            if at > self.now + QUEUE:
+                return
+            self._free_at[to_server] = at
         heapq.heappush(self._wire, (at + self.delay, next(self._order), to_server, datagram))
 
     def _deliver(self, side: Side, datagram: bytes) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 from aioquic import tls
-from aioquic.buffer import Buffer
+from aioquic._buffer import Buffer
 from cryptography import x509
 
 from iroh_py.errors import IdentityMismatchError, RemoteProtocolError

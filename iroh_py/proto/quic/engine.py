@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 
 from aioquic import tls
-from aioquic.buffer import Buffer
+from aioquic._buffer import Buffer
 from aioquic.quic import events as quic_events
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnectionState, QuicReceiveContext
@@ -225,6 +225,10 @@ class Engine(PacketWriter):
             # Nobody will ever read what was not handed out before the reset.
             self._consumed += stream.receiver.highest_offset - stream.receiver.starting_offset()
             self._stream_consumed.pop(stream_id, None)
+
+    def _discard_stream(self, stream: QuicStream) -> None:
+        super()._discard_stream(stream)
+        self._stream_consumed.pop(stream.stream_id or 0, None)
 
     def _handle_connection_close_frame(
         self, context: QuicReceiveContext, frame_type: int, buf: Buffer

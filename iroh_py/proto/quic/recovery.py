@@ -18,6 +18,9 @@ from aioquic.quic.recovery import QuicPacketPacer, QuicPacketRecovery
 #: A silent outage is noticed this long after it ends at the latest, by either side's probe. Two packets in
 #: two seconds cost nothing; the original doubles up to 65536 probe timeouts.
 MAX_PROBE_INTERVAL = 2.0
+#: A loss time is computed as sent + delay and checked as now - delay: rounding must not make a timer fire for ever
+#: without effect, as it does when a virtual clock jumps exactly to it.
+ROUNDING = 1e-6
 #: Below this round trip time pacing gains nothing (the window is a few packets) and costs a timer per burst.
 PACED_RTT = 0.004
 #: Send up to this much time's worth at once: event loops wake a millisecond late, and a burst must outlast
@@ -100,7 +103,7 @@ class Recovery(QuicPacketRecovery):
         return sum(space.ack_eliciting_in_flight for space in self.spaces)
 
     def on_loss_detection_timeout(self, *, now: float) -> None:
-        super().on_loss_detection_timeout(now=now)
+        super().on_loss_detection_timeout(now=now + ROUNDING)
         period = self.get_probe_timeout(include_max_ack_delay=self.handshake_confirmed)
         while self._pto_count > 0 and period * 2**self._pto_count > MAX_PROBE_INTERVAL:
             self._pto_count -= 1

@@ -98,7 +98,7 @@ class Session:
 
     @classmethod
     def accept(cls, now: float, credentials: Credentials, original_cid: bytes, config: QuicConfig) -> Session:
-        """The server's side for a client whose first destination id is ``original_cid``; feed it that packet."""
+        """The server's side for a client's first packet, whose destination id is ``original_cid``."""
         engine = Engine(config=config, credentials=credentials, original_cid=original_cid)
         return cls(now, engine, config, None, None)
 
@@ -387,7 +387,8 @@ class Session:
 
     def _complete(self, event: quic_events.HandshakeCompleted) -> None:
         context = self._engine.node_context
-        assert context is not None and context.peer_id is not None, "TLS lets nobody in without a node id"
+        assert context is not None, "there is no handshake without TLS"
+        assert context.peer_id is not None, "TLS lets nobody in without a node id"
         assert event.alpn_protocol is not None, "ALPN is mandatory"
         self.node_id, self.alpn = context.peer_id, event.alpn_protocol
         self._events.append(HandshakeDone(self.node_id, self.alpn))

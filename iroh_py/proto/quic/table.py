@@ -133,7 +133,7 @@ def destination_cid(datagram: bytes) -> bytes:
 
 
 def looks_like_first_packet(datagram: bytes) -> bool:
-    """Whether this may be a client's first Initial packet of QUIC version 1 (RFC 9000 sections 14.1, 17.2.2)."""
+    """Whether this may be a client's first Initial of QUIC version 1 (RFC 9000 sections 14.1, 17.2.2)."""
     return (
         len(datagram) >= MIN_MTU
         and datagram[0] & INITIAL_MASK == INITIAL

@@ -1,9 +1,9 @@
 """What goes into 1-RTT packets, and in which order.
 
-aioquic visits every open stream for every packet, and stops a whole batch when one frame does not fit a packet.
-Here the streams that have something to say are found once per batch, and a full packet just ends. A batch also has
-a limit: whoever sends 1000 datagrams in one go overruns the receiver's socket buffer (some 90 full packets with
-Linux's default) before a single acknowledgement was read.
+aioquic visits every open stream for every packet, and stops a whole batch when one frame does not fit a
+packet. Here the streams that have something to say are found once per batch, and a full packet just ends. A
+batch also has a limit: whoever sends 1000 datagrams in one go overruns the receiver's socket buffer (some 90
+full packets with Linux's default) before a single acknowledgement was read.
 """
 
 from __future__ import annotations
@@ -81,9 +81,11 @@ class PacketWriter(QuicConnection):
 
     def _discard_stream(self, stream: QuicStream) -> None:
         """Forget a stream that ended in both directions; the peer may open another for it (RFC 9000 4.6)."""
-        del self._streams[stream.stream_id]
-        if stream_is_client_initiated(stream.stream_id) != self._is_client:
-            self._stream_limit(stream.stream_id).value += 1
+        stream_id = stream.stream_id
+        assert stream_id is not None, "only the crypto streams have no id"
+        del self._streams[stream_id]
+        if stream_is_client_initiated(stream_id) != self._is_client:
+            self._stream_limit(stream_id).value += 1
 
     def _write_control(
         self, builder: QuicPacketBuilder, path: QuicNetworkPath, space: QuicPacketSpace
@@ -126,7 +128,7 @@ class PacketWriter(QuicConnection):
         self._streams_blocked_pending = False
 
     def _write_datagrams(self, builder: QuicPacketBuilder) -> None:
-        """As many DATAGRAM frames as fit; raises QuicPacketBuilderStop if one has to wait for the next packet."""
+        """As many DATAGRAM frames as fit; QuicPacketBuilderStop if one has to wait for the next packet."""
         while self._datagrams_pending:
             self._write_datagram_frame(
                 builder, self._datagrams_pending[0], QuicFrameType.DATAGRAM_WITH_LENGTH
@@ -136,7 +138,7 @@ class PacketWriter(QuicConnection):
     def _write_streams(
         self, builder: QuicPacketBuilder, space: QuicPacketSpace, active: deque[QuicStream]
     ) -> None:
-        """Frames of the active streams in turn; one that has no more to say in this batch leaves the queue."""
+        """Frames of the active streams in turn; one with no more to say in this batch leaves the queue."""
         while active and builder.remaining_flight_space >= MIN_FRAME_ROOM:
             stream = active.popleft()
             self._write_stream_limits(builder, space, stream)

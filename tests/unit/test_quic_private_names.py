@@ -1,0 +1,175 @@
+"""Every private name of aioquic that iroh_py.proto.quic uses exists; pyproject pins the version."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+from aioquic import tls
+from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.congestion.cubic import CubicCongestionControl
+from aioquic.quic.connection import QuicConnection
+from aioquic.quic.recovery import QuicPacketPacer, QuicPacketRecovery, QuicPacketSpace
+from aioquic.quic.stream import QuicStream
+
+CONNECTION = QuicConnection(configuration=QuicConfiguration(alpn_protocols=["x"]))
+CONNECTION.connect(("node", 0), 0.0)
+RECOVERY = CONNECTION._loss
+STREAM = QuicStream(stream_id=0)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "_close_at",
+        "_close_begin",
+        "_close_end",
+        "_close_event",
+        "_close_pending",
+        "_crypto_streams",
+        "_cryptos",
+        "_datagrams_pending",
+        "_events",
+        "_get_or_create_stream_for_send",
+        "_handle_connection_close_frame",
+        "_handle_reset_stream_frame",
+        "_handshake_complete",
+        "_handshake_done_pending",
+        "_host_cids",
+        "_initialize",
+        "_is_client",
+        "_local_max_data",
+        "_local_max_streams_bidi",
+        "_local_max_streams_uni",
+        "_logger",
+        "_loss",
+        "_max_datagram_size",
+        "_network_paths",
+        "_pacing_at",
+        "_peer_cid",
+        "_ping_pending",
+        "_probe_pending",
+        "_quic_logger",
+        "_remote_max_data",
+        "_remote_max_data_used",
+        "_remote_max_datagram_frame_size",
+        "_remote_max_streams_bidi",
+        "_remote_max_streams_uni",
+        "_replenish_connection_ids",
+        "_retire_connection_ids",
+        "_send_probe",
+        "_spaces",
+        "_state",
+        "_stream_limit",
+        "_streams",
+        "_streams_blocked_bidi",
+        "_streams_blocked_pending",
+        "_streams_blocked_uni",
+        "_streams_queue",
+        "_write_ack_frame",
+        "_write_application",
+        "_write_connection_limits",
+        "_write_crypto_frame",
+        "_write_datagram_frame",
+        "_write_handshake_done_frame",
+        "_write_new_connection_id_frame",
+        "_write_path_response_frame",
+        "_write_ping_frame",
+        "_write_reset_stream_frame",
+        "_write_retire_connection_id_frame",
+        "_write_stop_sending_frame",
+        "_write_stream_frame",
+        "_write_stream_limits",
+        "_write_streams_blocked_frame",
+        "tls",
+    ],
+)
+def test_connection_has(name: str) -> None:
+    """A QuicConnection has the attribute."""
+    assert hasattr(CONNECTION, name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "_cc",
+        "_on_packets_lost",
+        "_pacer",
+        "_pto_count",
+        "_rtt_initialized",
+        "_rtt_latest",
+        "_rtt_min",
+        "_rtt_smoothed",
+        "_rtt_variance",
+        "get_probe_timeout",
+        "handshake_confirmed",
+        "spaces",
+    ],
+)
+def test_recovery_has(name: str) -> None:
+    """A QuicPacketRecovery has the attribute."""
+    assert hasattr(RECOVERY, name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "_certificate_request",
+        "_client_handle_certificate",
+        "_client_handle_encrypted_extensions",
+        "_peer_certificate",
+        "_peer_certificate_chain",
+        "_request_client_certificate",
+        "_server_handle_certificate",
+        "_server_handle_hello",
+        "_set_peer_certificate",
+        "_signature_algorithms",
+        "_supported_groups",
+        "certificate",
+        "certificate_private_key",
+        "handshake_extensions",
+        "received_extensions",
+    ],
+)
+def test_tls_context_has(name: str) -> None:
+    """A TLS context has the attribute."""
+    assert hasattr(CONNECTION.tls, name)
+
+
+def test_parts_have() -> None:
+    """Packet spaces, streams, the pacer and cubic have the attributes."""
+    space = QuicPacketSpace()
+    for name in (
+        "ack_at",
+        "ack_queue",
+        "ack_eliciting_in_flight",
+        "discarded",
+        "largest_received_packet",
+        "loss_time",
+        "sent_packets",
+    ):
+        assert hasattr(space, name)
+    for name in ("_buffer_start", "_buffer_stop", "_reset_error_code", "buffer_is_empty", "reset_pending"):
+        assert hasattr(STREAM.sender, name)
+    for name in ("highest_offset", "is_finished", "stop_pending"):
+        assert hasattr(STREAM.receiver, name)
+    assert hasattr(QuicPacketPacer(max_datagram_size=1200), "_max_datagram_size")
+    cubic = CubicCongestionControl(max_datagram_size=1200)
+    assert hasattr(cubic, "_max_datagram_size")
+    assert hasattr(cubic, "additive_increase_factor")
+
+
+def test_overridden_methods_keep_their_parameters() -> None:
+    """What we override is still called the way we expect."""
+    parameters = {
+        QuicConnection._write_application: ["self", "builder", "network_path", "now"],
+        QuicConnection._write_connection_limits: ["self", "builder", "space"],
+        QuicConnection._write_stream_limits: ["self", "builder", "space", "stream"],
+        QuicConnection._handle_reset_stream_frame: ["self", "context", "frame_type", "buf"],
+        QuicConnection._initialize: ["self", "peer_cid"],
+        QuicPacketRecovery.on_loss_detection_timeout: ["self", "now"],
+        tls.Context._server_handle_hello: ["self", "input_buf", "initial_buf", "handshake_buf"],
+        tls.Context._set_peer_certificate: ["self", "certificate"],
+    }
+    for function, names in parameters.items():
+        assert list(inspect.signature(function).parameters) == names
