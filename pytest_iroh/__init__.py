@@ -1,20 +1,44 @@
 """Build a network, connect two endpoints, flip an interface, assert that the connection heals.
 
 A pytest plugin (fixtures ``lab``, ``endpoints``, ``heals``), and its parts for use without pytest.
+
+The names are imported at their first use: pytest loads this package in every run of every project that has it
+installed, and the endpoint code (QUIC, cryptography) takes a third of a second to import.
 """
 
-from iroh_py import PING_INTERVAL as PING_INTERVAL
+from __future__ import annotations
 
-from pytest_iroh.echo import ECHO_ALPN as ECHO_ALPN
-from pytest_iroh.echo import echo as echo
-from pytest_iroh.echo import serve_echo as serve_echo
-from pytest_iroh.endpoints import Endpoints as Endpoints
-from pytest_iroh.heals import DidNotHeal as DidNotHeal
-from pytest_iroh.heals import Healing as Healing
-from pytest_iroh.heals import heals as heals
-from pytest_iroh.heals import stays_relayed as stays_relayed
-from pytest_iroh.heals import wait_direct as wait_direct
-from pytest_iroh.timeline import Recorder as Recorder
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from iroh_py import PING_INTERVAL as PING_INTERVAL
+    from pytest_iroh.assertion import heals as heals
+    from pytest_iroh.echoing import ECHO_ALPN as ECHO_ALPN
+    from pytest_iroh.echoing import echo as echo
+    from pytest_iroh.echoing import serve_echo as serve_echo
+    from pytest_iroh.endpoints import Endpoints as Endpoints
+    from pytest_iroh.expect import stays_relayed as stays_relayed
+    from pytest_iroh.expect import wait_direct as wait_direct
+    from pytest_iroh.healing import DidNotHeal as DidNotHeal
+    from pytest_iroh.healing import Healing as Healing
+    from pytest_iroh.labs import LabFactory as LabFactory
+    from pytest_iroh.timeline import Recorder as Recorder
+
+_HOMES = {
+    "ECHO_ALPN": "pytest_iroh.echoing",
+    "PING_INTERVAL": "iroh_py",
+    "DidNotHeal": "pytest_iroh.healing",
+    "Endpoints": "pytest_iroh.endpoints",
+    "Healing": "pytest_iroh.healing",
+    "LabFactory": "pytest_iroh.labs",
+    "Recorder": "pytest_iroh.timeline",
+    "echo": "pytest_iroh.echoing",
+    "heals": "pytest_iroh.assertion",
+    "serve_echo": "pytest_iroh.echoing",
+    "stays_relayed": "pytest_iroh.expect",
+    "wait_direct": "pytest_iroh.expect",
+}
 
 __all__ = [
     "ECHO_ALPN",
@@ -22,6 +46,7 @@ __all__ = [
     "DidNotHeal",
     "Endpoints",
     "Healing",
+    "LabFactory",
     "Recorder",
     "echo",
     "heals",
@@ -29,3 +54,16 @@ __all__ = [
     "stays_relayed",
     "wait_direct",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,3 +1,94 @@
-"""The hooks of the pytest plugin; entry point ``pytest11: iroh``."""
+"""The hooks of the pytest plugin; entry point ``pytest11: iroh``.
+
+Hooks only: each hands over to the module that does the work. This module is loaded in every pytest run of every
+project that has it installed, so nothing here imports endpoints or labs.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+from pytest_iroh import capabilities, missing, options, report, virtual
+from pytest_iroh.attempt import Attempt
+from pytest_iroh.fixtures import endpoint_config as endpoint_config
+from pytest_iroh.fixtures import endpoints as endpoints
+from pytest_iroh.fixtures import heals as heals
+from pytest_iroh.fixtures import lab as lab
+from pytest_iroh.fixtures import lab_factory as lab_factory
+from pytest_iroh.fixtures import netns_capabilities as netns_capabilities
+from pytest_iroh.fixtures import recorder as recorder
+from pytest_iroh.fixtures import sim as sim
+
+MARKERS = (
+    "requires_netns(*features): skip the test, or fail it under --netns-strict, where this machine lacks a "
+    "feature that 'netns-lab doctor' names",
+    "virtual_time(seed=0, limit=3600.0): run the async test under the virtual clock of iroh_py.testing",
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declare the options."""
+    options.add_options(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the markers; a bad option ends the run here."""
+    options.settings_of(config)
+    for marker in MARKERS:
+        config.addinivalue_line("markers", marker)
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """What this machine can do."""
+    return capabilities.header(config)
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_pycollect_makeitem() -> Generator[None, Any, Any]:
+    """Take tests under virtual time, before (that is: nearer to the collector than) pytest-asyncio does."""
+    found = yield
+    for node in found if isinstance(found, list) else [found]:
+        if isinstance(node, pytest.Item):
+            virtual.take(node)
+    return found
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
+    """Begin to record; check what the test needs."""
+    Attempt.begin(item)
+    capabilities.check(item)
+    with missing.gives_up(item):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Turn a missing feature into a skip: labs are built at the first verb, inside the test."""
+    with missing.gives_up(item):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Save evidence while the lab still stands, and tell the story of a failure."""
+    made = yield
+    report.add_story(item, call, made)
+    if call.when == "teardown":
+        Attempt.end(item)
+    return made
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Count what was not tested for want of a feature."""
+    reports = [each for group in terminalreporter.stats.values() for each in group]
+    lines = missing.summary(reports)
+    if lines:
+        terminalreporter.section("netns")
+        for line in lines:
+            terminalreporter.write_line(line)

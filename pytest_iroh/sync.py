@@ -1,4 +1,4 @@
-"""Endpoints for plain, synchronous tests: an event loop in a thread of its own, and handles that wait for it."""
+"""Endpoints for plain tests: an event loop in a thread of its own, and handles that wait for it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from iroh_py import Connection, ConnectionPath
+from pytest_iroh.echoing import echo
+from pytest_iroh.expect import wait_direct
 
 T = TypeVar("T")
 
@@ -27,20 +29,29 @@ class Portal:
         asyncio.set_event_loop(self.loop)
         self.loop.run_forever()
 
-    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine in the loop and wait for its result."""
+    def run(self, coroutine: Coroutine[Any, Any, T], timeout: float = CALL_TIMEOUT) -> T:
+        """Run a coroutine in the loop and wait for its result, ``timeout`` seconds at most.
+
+        Raises what the coroutine raises, and TimeoutError.
+        """
         if threading.current_thread() is self._thread:
             coroutine.close()
             raise RuntimeError("Portal.run() would wait for itself: it was called from its own event loop")
-        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(CALL_TIMEOUT)
+        future = asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+        try:
+            return future.result(timeout)
+        except BaseException:
+            future.cancel()  # whoever gave up waiting (Ctrl-C, a timeout) does not want it to go on
+            raise
 
     def close(self) -> None:
         """Cancel what still runs, stop the loop and end the thread."""
         if self.loop.is_closed():
             return
         self.run(self._cancel_all())
+        self.run(self.loop.shutdown_asyncgens())
         self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join(10.0)
+        self._thread.join(CALL_TIMEOUT)
         self.loop.close()
 
     async def _cancel_all(self) -> None:
@@ -57,21 +68,23 @@ class SyncConnection:
         self.portal = portal
         self.connection = connection
 
+    def __repr__(self) -> str:
+        return f"<SyncConnection {self.connection!r}>"
+
     @property
     def path(self) -> ConnectionPath:
         """The way that payload takes now."""
         return self.connection.path
 
     def echo(self, data: bytes, timeout: float = 10.0) -> bytes:
-        """Send bytes over a new stream and return what the peer sends back."""
-        from pytest_iroh.echo import echo
+        """Send bytes over a new stream and return what the peer sends back.
 
+        Raises TimeoutError, ConnectionLostError.
+        """
         return self.portal.run(echo(self.connection, data, timeout))
 
     def wait_direct(self, within: float = 10.0) -> None:
-        """Wait until payload takes a direct path."""
-        from pytest_iroh.heals import wait_direct
-
+        """Wait until payload takes a direct path. Raises AssertionError after ``within`` seconds."""
         self.portal.run(wait_direct(self.connection, within))
 
     def close(self) -> None:

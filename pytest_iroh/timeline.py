@@ -1,23 +1,29 @@
 """One timeline out of what the lab did, what the endpoints saw, and what the payload felt.
 
-All three stamp ``time.monotonic()`` seconds, so a merge is a sort.
+All three stamp seconds of one clock (``time.monotonic()``, or the virtual clock), so a merge is a sort.
 """
 
 from __future__ import annotations
 
+import asyncio
+import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 #: Entries kept per recorder; a test that makes more keeps its newest.
 MAX_ENTRIES = 50_000
+#: Lines of a story that a terminal shows: the first tell how it began to go wrong, the last how it ended.
+STORY_HEAD = 40
+STORY_TAIL = 20
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Entry:
-    """One line of a timeline: when (seconds, monotonic), which part spoke, whose, and what it said."""
+    """One line of a timeline: when (seconds), which part spoke, whose, and what it said."""
 
     time: float
     part: str
@@ -27,17 +33,12 @@ class Entry:
 
     def line(self, zero: float) -> str:
         """The entry as text, its time relative to ``zero``."""
-        return f"{self.time - zero:+9.3f}  {self.part:<8} {self.who:<10} {self.text}"
+        words = self.text if not self.who or self.text.startswith(self.who) else f"{self.who} {self.text}"
+        return f"{self.time - zero:+9.3f}  {self.part:<8} {words}"
 
 
-class LabLike(Protocol):
-    """A lab, as far as a recorder needs it."""
-
-    def on_event(self, callback: Callable[[Any], None]) -> Callable[[], None]: ...
-
-
-class EndpointLike(Protocol):
-    """An endpoint, as far as a recorder needs it."""
+class EventSource(Protocol):
+    """A lab or an endpoint, as far as a recorder needs it."""
 
     def on_event(self, callback: Callable[[Any], None]) -> Callable[[], None]: ...
 
@@ -56,16 +57,34 @@ _PARTS = {
 }
 
 
+def now() -> float:
+    """Seconds on the clock that counts here: the running virtual loop's, else ``time.monotonic()``."""
+    clock = sys.modules.get("iroh_py.testing.clock")
+    if clock is not None:
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            return time.monotonic()
+        if isinstance(loop, clock.VirtualClockLoop):
+            return float(loop.time())
+    return time.monotonic()
+
+
 class Recorder:
-    """Collects entries from labs and endpoints; ``stop`` ends all subscriptions."""
+    """Collects entries from labs and endpoints until ``stop``. Safe to use from several threads."""
 
-    _stack: list[Recorder] = []
+    _stack: ClassVar[list[Recorder]] = []
 
-    def __init__(self) -> None:
-        self.entries: deque[Entry] = deque(maxlen=MAX_ENTRIES)
-        self.lab_events: deque[Any] = deque(maxlen=MAX_ENTRIES)
+    def __init__(self, timeout_scale: float = 1.0) -> None:
+        #: What ``heals`` multiplies its ``within`` by.
+        self.timeout_scale = timeout_scale
+        #: The labs that were watched, oldest first.
+        self.labs: list[Any] = []
+        self._entries: deque[Entry] = deque(maxlen=MAX_ENTRIES)
+        self._changes: deque[tuple[Any, Any]] = deque(maxlen=MAX_ENTRIES)
         self._listeners: list[Callable[[Entry], None]] = []
         self._ends: list[Callable[[], None]] = []
+        self._lock = threading.Lock()
 
     @classmethod
     def current(cls) -> Recorder | None:
@@ -80,30 +99,47 @@ class Recorder:
         self._stack.remove(self)
         self.stop()
 
+    @property
+    def entries(self) -> list[Entry]:
+        """What was recorded so far, in order of time."""
+        with self._lock:
+            return sorted(self._entries)
+
+    def changes(self, since: float, lab: Any = None) -> list[Any]:
+        """The events of a lab (None: of all labs) since a time, in order of time."""
+        with self._lock:
+            found = [event for owner, event in self._changes if lab is None or owner is lab]
+        return sorted((event for event in found if event.time >= since), key=lambda event: float(event.time))
+
     def add(self, entry: Entry) -> None:
         """Record an entry and tell the listeners."""
-        self.entries.append(entry)
+        with self._lock:
+            self._entries.append(entry)
         for listener in list(self._listeners):
             listener(entry)
 
     def note(self, part: str, who: str, text: str, **data: Any) -> None:
         """Record something that happens now."""
-        self.add(Entry(time.monotonic(), part, who, text, data))
+        self.add(Entry(now(), part, who, text, data))
 
     def on_entry(self, listener: Callable[[Entry], None]) -> None:
-        """Have each further entry reported."""
+        """Have each further entry reported, in the thread that made it."""
         self._listeners.append(listener)
 
-    def watch_lab(self, lab: LabLike) -> None:
-        """Record the events of a lab."""
+    def watch_lab(self, lab: EventSource) -> None:
+        """Record the events of a lab, or of whatever reports changes of a network in that form."""
+        if any(watched is lab for watched in self.labs):
+            return
+        self.labs.append(lab)
 
         def record(event: Any) -> None:
-            self.lab_events.append(event)
+            with self._lock:
+                self._changes.append((lab, event))
             self.add(Entry(event.time, "lab", event.node, event.text, {"kind": event.kind, **event.data}))
 
         self._ends.append(lab.on_event(record))
 
-    def watch_endpoint(self, endpoint: EndpointLike, who: str) -> None:
+    def watch_endpoint(self, endpoint: EventSource, who: str) -> None:
         """Record the events of an endpoint under a name."""
 
         def record(event: Any) -> None:
@@ -117,15 +153,19 @@ class Recorder:
         while self._ends:
             self._ends.pop()()
 
-    def story(self, since: float, zero: float | None = None, *, limit: int = 60) -> str:
-        """The entries since a time as text, the newest ``limit`` of them."""
-        return story(self.entries, since, zero, limit=limit)
+    def story(self, since: float | None = None, zero: float | None = None) -> str:
+        """The entries since a time (default: all) as text."""
+        entries = self.entries
+        if not entries:
+            return ""
+        return story(entries, entries[0].time if since is None else since, zero)
 
 
-def story(entries: Iterable[Entry], since: float, zero: float | None = None, *, limit: int = 60) -> str:
-    """Entries since a time as lines; times are relative to ``zero`` (default: ``since``)."""
+def story(entries: Iterable[Entry], since: float, zero: float | None = None) -> str:
+    """Entries since a time as lines, without the middle of very many; times relative to ``zero`` (``since``)."""
     chosen = sorted(e for e in entries if e.time >= since)
-    left_out = len(chosen) - limit
-    lines = [f"           ... {left_out} earlier lines left out"] if left_out > 0 else []
-    lines += [e.line(since if zero is None else zero) for e in chosen[-limit:]]
+    lines = [e.line(since if zero is None else zero) for e in chosen]
+    left_out = len(lines) - STORY_HEAD - STORY_TAIL
+    if left_out > 0:
+        lines[STORY_HEAD : STORY_HEAD + left_out] = [f"           ... {left_out} lines left out"]
     return "\n".join(lines)

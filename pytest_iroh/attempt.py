@@ -1,0 +1,50 @@
+"""One run of one test: what was recorded during it. A test that is run again has another attempt."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pytest_iroh.evidence import Evidence
+from pytest_iroh.labs import OPEN_LABS
+from pytest_iroh.options import Settings, settings_of
+from pytest_iroh.timeline import Recorder
+
+ATTEMPT = pytest.StashKey["Attempt"]()
+
+
+class Attempt:
+    """From the set-up of a test to its tear-down."""
+
+    def __init__(self, nodeid: str, settings: Settings) -> None:
+        self.nodeid = nodeid
+        self.settings = settings
+        self.recorder = Recorder(settings.timeout_scale)
+        self.evidence = Evidence(nodeid, settings, self.recorder)
+        self.failed = False
+        self.directory: Path | None = None
+
+    @classmethod
+    def begin(cls, item: pytest.Item) -> Attempt:
+        """Begin to record for a test; labs that outlive tests are recorded, too."""
+        cls.end(item)
+        attempt = item.stash[ATTEMPT] = cls(item.nodeid, settings_of(item.config))
+        attempt.recorder.__enter__()
+        for lab in OPEN_LABS:
+            attempt.recorder.watch_lab(lab)
+        return attempt
+
+    @classmethod
+    def of(cls, item: pytest.Item) -> Attempt | None:
+        """The attempt of a test that runs now."""
+        return item.stash.get(ATTEMPT, None)
+
+    @classmethod
+    def end(cls, item: pytest.Item) -> None:
+        """Stop recording for a test, and forget what was recorded."""
+        attempt = item.stash.get(ATTEMPT, None)
+        if attempt is not None:
+            del item.stash[ATTEMPT]
+            attempt.recorder.__exit__()
+            attempt.evidence.end()

@@ -1,0 +1,52 @@
+"""``lab_factory``: labs for tests, closed newest first, their events on the timeline of the running test."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pytest_iroh.timeline import Recorder
+
+if TYPE_CHECKING:
+    from netns_fixtures import Lab
+
+#: Labs that factories made and nobody closed yet: those of a wide scope are on the timeline of every test.
+OPEN_LABS: list[Lab] = []
+
+
+class LabFactory:
+    """Makes labs. Call it for a new one; ``close`` closes all that are open, newest first."""
+
+    def __init__(self, seed: int | None = None) -> None:
+        self._seed = seed
+        self._made: list[Lab] = []
+
+    def __call__(self, name: str = "lab", *, seed: int | None = None, **options: Any) -> Lab:
+        """A new lab, also usable with ``with``; ``options`` go to ``netns_fixtures.Lab``.
+
+        ``seed``: by default the option ``--netns-seed``, else drawn by the lab.
+        """
+        from netns_fixtures import Lab
+
+        lab = Lab(name, self._seed if seed is None else seed, **options)
+        self._made.append(lab)
+        OPEN_LABS.append(lab)
+        recorder = Recorder.current()
+        if recorder is not None:
+            recorder.watch_lab(lab)
+        return lab
+
+    def __repr__(self) -> str:
+        return f"<LabFactory: {sum(not lab.closed for lab in self._made)} open>"
+
+    def close(self) -> None:
+        """Close the labs, newest first. Raises ExceptionGroup when some could not be closed."""
+        errors: list[Exception] = []
+        while self._made:
+            lab = self._made.pop()
+            OPEN_LABS.remove(lab)
+            try:
+                lab.close()
+            except Exception as error:
+                errors.append(error)  # the others must be closed, too
+        if errors:
+            raise ExceptionGroup("labs did not close well", errors)

@@ -1,0 +1,53 @@
+"""What a failed test says about its network: a section of the report, and files."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+
+from pytest_iroh.attempt import Attempt
+from pytest_iroh.evidence import describe_lab
+
+#: The property of a report that names the directory of its artifacts, in JUnit files as well.
+PROPERTY = "netns_artifacts"
+SECTION = "netns story"
+
+
+def add_story(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
+    """Save the evidence of a finished phase as the policy says, and tell the story of a failed one."""
+    attempt = Attempt.of(item)
+    if attempt is None:
+        return
+    attempt.failed = attempt.failed or report.failed
+    evidence = attempt.evidence
+    # The labs still stand after "setup" and "call"; after "teardown" only a failed tear-down has news.
+    due = report.failed or (report.when == "call" and evidence.wanted(attempt.failed))
+    if due and evidence.wanted(attempt.failed) and evidence.save() is not None:
+        entry = (PROPERTY, str(evidence.directory))
+        if entry not in item.user_properties:
+            item.user_properties.append(entry)
+            report.user_properties.append(entry)
+    if report.failed and not evidence.empty:
+        report.sections.append((SECTION, _story(attempt, call)))
+
+
+def _story(attempt: Attempt, call: pytest.CallInfo[None]) -> str:
+    evidence = attempt.evidence
+    labs = evidence.recorder.labs
+    lines = [describe_lab(lab) for lab in labs]
+    if labs:
+        lines[-1] += f"; again with --netns-seed {labs[-1].seed}"
+    if not _told(call):
+        lines.append(evidence.recorder.story())
+    if evidence.directory is not None:
+        lines.append(f"artifacts: {os.path.relpath(evidence.directory)}")
+    return "\n".join(filter(None, [*lines, *evidence.troubles]))
+
+
+def _told(call: pytest.CallInfo[Any]) -> bool:
+    """Whether the failure itself is a story, which is not told twice."""
+    from pytest_iroh.healing import DidNotHeal
+
+    return call.excinfo is not None and call.excinfo.errisinstance(DidNotHeal)
