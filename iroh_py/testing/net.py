@@ -63,6 +63,7 @@ class SimNet:
         self.resolve_delay = 0.01
         self.taps: list[Tap] = []
         self._trace = Trace()
+        self._on_change: list[Callable[[TraceEvent], None]] = []
         self._names: dict[str, tuple[str, ...]] = {}
         self._partitions: set[frozenset[str]] = set()
         self._macs = 0
@@ -186,6 +187,11 @@ class SimNet:
         """The newest events (bounded), oldest first: equal for two runs of one program with one seed."""
         return list(self._trace.events)
 
+    def on_change(self, callback: Callable[[TraceEvent], None]) -> Callable[[], None]:
+        """Have each change of the network reported as it is made; returns what ends that."""
+        self._on_change.append(callback)
+        return lambda: self._on_change.remove(callback)
+
     @property
     def counts(self) -> Counter[tuple[str, str]]:
         """How often each (kind, fate) happened."""
@@ -207,8 +213,10 @@ class SimNet:
         self._trace.add(self.schedule.now(), kind, node, src, dst, size, fate)
 
     def changed(self, node: str, what: str) -> None:
-        """Add a change to the trace."""
+        """Add a change to the trace, and report it."""
         self.record("change", node, None, None, 0, what)
+        for callback in tuple(self._on_change):
+            callback(self._trace.events[-1])
 
     def lookup(self, name: str) -> tuple[str, ...]:
         """The addresses of a name, of a host, or the address itself."""
