@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import pytest
 
-from pytest_iroh.official.errors import OfficialUnavailable
-from pytest_iroh.official.peer import OfficialPeer
-from pytest_iroh.official.process import Popen
+if TYPE_CHECKING:
+    from pytest_iroh.official.errors import OfficialUnavailable
+    from pytest_iroh.official.peer import OfficialPeer
+    from pytest_iroh.official.process import Popen
 
 
 class LabHost(Protocol):
@@ -25,7 +26,7 @@ class LabHost(Protocol):
         """Starts a program in the host."""
 
 
-OfficialFactory = Callable[..., OfficialPeer]
+OfficialFactory = Callable[..., "OfficialPeer"]
 """``official_iroh(version, host=None, **options)``; the options are those of OfficialPeer.start."""
 
 
@@ -36,6 +37,10 @@ def official_iroh(request: pytest.FixtureRequest) -> Iterator[OfficialFactory]:
     ``official_iroh("1.2.0", host=laptop, relay_url=relay.url)``. The test is skipped with a remedy where that
     version cannot be installed (with ``--netns-strict`` it fails).
     """
+    # Imported at the first use: pytest loads this module in every run of every project that has us installed.
+    from pytest_iroh.official.errors import OfficialUnavailable
+    from pytest_iroh.official.peer import OfficialPeer
+
     with contextlib.ExitStack() as stack:
 
         def start(version: str, host: LabHost | None = None, **options: Any) -> OfficialPeer:

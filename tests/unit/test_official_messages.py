@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from pytest_iroh import official
 from pytest_iroh.official.messages import OfficialAddr, TickerLog, address_arguments
 
 
@@ -53,3 +54,9 @@ def test_addresses_of_any_shape_become_text() -> None:
     assert pairs == {"node_id": "ab", "relay_url": None, "direct_addresses": ["[fd00::1]:5"]}
     texts = address_arguments(OfficialAddr("ab", "http://relay", ("1.2.3.4:5",)))
     assert texts == {"node_id": "ab", "relay_url": "http://relay", "direct_addresses": ["1.2.3.4:5"]}
+
+
+def test_every_public_name_can_be_imported() -> None:
+    """The lazy imports of the package name things that exist."""
+    assert sorted(official._HOMES) == sorted(official.__all__)
+    assert all(getattr(official, name) is not None for name in official.__all__)
