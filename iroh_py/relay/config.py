@@ -82,7 +82,8 @@ class RelayConfig:
     ssl: ssl_module.SSLContext | None = None
     certificate: Path | None = None
     private_key: Path | None = None
-    #: What clients dial, if that is not the first bind address (a name in DNS, a port forwarding, no bind at all).
+    #: What clients dial, if that is not the first bind address (a name in DNS, a port forwarding, no bind at
+    #: all).
     public_url: RelayUrl | None = None
     #: A shared bearer token that every client needs; None: none needed.
     token: str | None = None

@@ -42,6 +42,7 @@ class HttpEntry(asyncio.Protocol):
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=hub.limits.request_head)
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._received = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Count the connection in, or close it right away."""
@@ -62,6 +63,12 @@ class HttpEntry(asyncio.Protocol):
         """Read the request; anything that is none gets a 400."""
         transport = self._transport
         if transport is None or transport.is_closing():
+            return
+        self._received += len(data)
+        if self._received > self._hub.limits.request_head:
+            # h11 looks at its own limit only while a head is incomplete, and one read may bring 256 KiB.
+            self._hub.counters.bad_requests += 1
+            self._answer(transport, Page(431))
             return
         try:
             self._http.receive_data(data)

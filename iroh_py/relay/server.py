@@ -75,8 +75,8 @@ class RelayServer:
         """Stop listening and close every connection; returns when they are gone.
 
         Graceful: clients get what is queued for them and a websocket goodbye, for at most a second. Otherwise
-        they get a reset, as if the process had died. Restarting frames are not sent: stock servers never do
-        (7.4).
+        their connections just end, as if the process had died. Restarting frames are not sent: stock servers
+        never do (7.4).
         """
         hub = self._hub
         if hub is None:

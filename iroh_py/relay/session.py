@@ -102,18 +102,15 @@ class Session(asyncio.Protocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Leave the routing table and tell whom this node talked to, if that was its last connection."""
+        """The connection is gone: no timer, no place in any table is left."""
         self._closed = True
         for timer in (self._timer, self._stall_timer, self._resume_timer):
             if timer is not None:
                 timer.cancel()
         self.hub.counters.bytes_out += self._out.bytes_out
         self._out.bytes_out = 0
-        if self._entry is not None:
-            for other in self.hub.clients.remove(self.node_id, self):
-                other.send_gone(self.node_id)
+        self._leave()
         self.hub.leave(self.transport)
-        self.hub.flush()
 
     def pause_writing(self) -> None:
         """The client reads slowly: keep its packets in the queue, and watch whether it reads at all."""
@@ -324,6 +321,7 @@ class Session(asyncio.Protocol):
             self._out.push_control(goodbye)
         self._out.flush()
         self._closed = True
+        self._leave()
         self.transport.close()
         # A peer that does not read would keep the last bytes, and the connection, for ever.
         self._timer.cancel()
@@ -333,4 +331,12 @@ class Session(asyncio.Protocol):
         """Drop the connection and what is queued for it."""
         log.debug("aborting %s: %s", self.node_id[:5].hex() or "a client before its login", reason)
         self._closed = True
+        self._leave()
         self.transport.abort()
+
+    def _leave(self) -> None:
+        """Out of the routing table; whom this node talked to is told, if this was its last connection."""
+        if self._entry is not None:
+            self._entry = None
+            for other in self.hub.clients.remove(self.node_id, self):
+                other.send_gone(self.node_id)

@@ -7,6 +7,7 @@ import contextlib
 import socket
 import ssl as ssl_module
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 from wsproto import ConnectionType, WSConnection
@@ -16,6 +17,8 @@ from iroh_py.io import tcp
 from iroh_py.keys import SecretKey
 from iroh_py.proto.relay import v1, v3
 from iroh_py.proto.relay.frames import (
+    Ping,
+    Pong,
     ServerChallenge,
     ServerConfirmsAuth,
     V1Frame,
@@ -26,7 +29,15 @@ from iroh_py.relay import RelayConfig, RelayLimits, RelayServer
 
 #: Nothing on loopback takes this long unless it is broken.
 PATIENCE = 5.0
+#: Connections of raw clients, dropped when their relay's block ends.
+_WRITERS: list[asyncio.StreamWriter] = []
 UPGRADE = b"GET /relay HTTP/1.1\r\nupgrade: iroh derp http\r\nhost: localhost\r\n\r\n"
+
+
+def relay_vector(name: str) -> str:
+    """The hex of a test vector by its name in ``tests/vectors/RELAY.txt``."""
+    lines = (Path(__file__).parent.parent / "vectors" / "RELAY.txt").read_text().splitlines()
+    return lines[lines.index(name) + 1].strip()
 
 
 def key(number: int) -> SecretKey:
@@ -38,17 +49,26 @@ def key(number: int) -> SecretKey:
 async def relay(**options: Any) -> AsyncIterator[RelayServer]:
     """A plain relay on loopback; options are those of RelayConfig, ``limits`` a dict."""
     limits = RelayLimits(**options.pop("limits", {}))
-    config = RelayConfig(
-        **{"bind": (("127.0.0.1", 0),), "stun_bind": (), "limits": limits} | options,
-    )
+    options = {"bind": (("127.0.0.1", 0),), "stun_bind": ()} | options
+    config = RelayConfig(limits=limits, **options)
     async with RelayServer(config) as server:
-        yield server
+        try:
+            yield server
+        finally:
+            drop_clients()
+
+
+def drop_clients() -> None:
+    """Drop the connections of all raw clients of this test."""
+    for writer in _WRITERS:
+        writer.transport.abort()
+    _WRITERS.clear()
 
 
 async def eventually(condition: Callable[[], bool], what: str) -> None:
     """Wait until something is true, checking as often as the loop turns."""
     async with asyncio.timeout(PATIENCE):
-        while not condition():
+        while not condition():  # noqa: ASYNC110  # counters of a server have no event to wait for
             await asyncio.sleep(0.001)
     assert condition(), what
 
@@ -75,6 +95,7 @@ class V3Client:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
         self.writer = writer
+        _WRITERS.append(writer)
         self._frames = v3.FrameReader()
         self._pending: list[V3Frame] = []
 
@@ -96,12 +117,11 @@ class V3Client:
         loop = asyncio.get_running_loop()
         await loop.sock_connect(sock, (server.url.host, server.url.port))
         name = "localhost" if ssl is not None else None
-        reader, writer = await asyncio.open_connection(sock=sock, ssl=ssl, server_hostname=name)
-        writer.write(request)
+        client = cls(*await asyncio.open_connection(sock=sock, ssl=ssl, server_hostname=name))
+        client.writer.write(request)
         async with asyncio.timeout(PATIENCE):
-            head = await reader.readuntil(b"\r\n\r\n")
+            head = await client.reader.readuntil(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 101 "), head
-        client = cls(reader, writer)
         if secret is not None:
             client.send(client_info(secret))
             await client.sync()
@@ -113,8 +133,6 @@ class V3Client:
 
     async def sync(self) -> None:
         """Wait until the server has handled all that was sent, by a ping."""
-        from iroh_py.proto.relay.frames import Ping, Pong
-
         self.send(Ping(b"kit-sync"))
         while (frame := await self._read()) != Pong(b"kit-sync"):
             self._pending.append(frame)
@@ -148,6 +166,7 @@ class WsClient:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, ws: WSConnection) -> None:
         self.reader = reader
         self.writer = writer
+        _WRITERS.append(writer)
         self.ws = ws
         self.subprotocol: str | None = None
         self._messages: list[bytes] = []

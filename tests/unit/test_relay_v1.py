@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
+from relay_kit import relay_vector
 
 from iroh_py.errors import LocalProtocolError, RelayError
 from iroh_py.keys import SecretKey
@@ -25,8 +24,6 @@ from iroh_py.proto.relay.frames import (
     V1Frame,
 )
 from iroh_py.proto.relay.handshake import challenge_message, client_auth, verify_client_auth
-
-Vector = Callable[[str], str]
 
 _KEY1 = SecretKey(bytes([1]) * 32)
 _ID1 = _KEY1.node_id.raw
@@ -52,16 +49,16 @@ _FRAMES: list[tuple[str, V1Frame]] = [
 
 
 @pytest.mark.parametrize(("name", "frame"), _FRAMES, ids=[type(frame).__name__ for _, frame in _FRAMES])
-def test_frame_matches_the_vector_in_both_directions(vector: Vector, name: str, frame: V1Frame) -> None:
+def test_frame_matches_the_vector_in_both_directions(name: str, frame: V1Frame) -> None:
     """Each frame has the bytes of the original and reads back as itself."""
-    wire = bytes.fromhex(vector(name))
+    wire = bytes.fromhex(relay_vector(name))
     assert v1.encode(frame) == wire
     assert v1.decode(wire) == frame
 
 
-def test_challenge_is_derived_as_the_original_does(vector: Vector) -> None:
+def test_challenge_is_derived_as_the_original_does() -> None:
     """What a client signs is BLAKE3's derived key of the challenge."""
-    assert challenge_message(_CHALLENGE).hex() == vector("relay1.message_to_sign")
+    assert challenge_message(_CHALLENGE).hex() == relay_vector("relay1.message_to_sign")
 
 
 def test_health_and_status_belong_to_one_version_each() -> None:

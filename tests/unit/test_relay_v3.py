@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
+from relay_kit import relay_vector
 
 from iroh_py.errors import LocalProtocolError, RelayError
 from iroh_py.keys import SecretKey
@@ -24,8 +23,6 @@ from iroh_py.proto.relay.frames import (
     V3Frame,
 )
 from iroh_py.proto.relay.handshake import client_info, verify_client_info
-
-Vector = Callable[[str], str]
 
 _KEY1 = SecretKey(bytes([1]) * 32).node_id.raw
 _KEY2 = SecretKey(bytes([2]) * 32).node_id.raw
@@ -47,17 +44,17 @@ _FRAMES: list[tuple[str, V3Frame]] = [
 
 
 @pytest.mark.parametrize(("name", "frame"), _FRAMES, ids=[type(frame).__name__ for _, frame in _FRAMES])
-def test_frame_matches_the_vector_in_both_directions(vector: Vector, name: str, frame: V3Frame) -> None:
+def test_frame_matches_the_vector_in_both_directions(name: str, frame: V3Frame) -> None:
     """Each frame has the bytes of the original and reads back as itself."""
-    wire = bytes.fromhex(vector(name))
+    wire = bytes.fromhex(relay_vector(name))
     assert v3.encode(frame) == wire
     [(kind, payload)] = v3.FrameReader().read(wire)
     assert v3.decode(kind, payload) == frame
 
 
-def test_websocket_message_is_type_and_payload_only(vector: Vector) -> None:
+def test_websocket_message_is_type_and_payload_only() -> None:
     """Over a websocket the length is left out."""
-    wire = bytes.fromhex(vector("relay3.ClientInfo ws message (seed 2a*32)"))
+    wire = bytes.fromhex(relay_vector("relay3.ClientInfo ws message (seed 2a*32)"))
     assert v3.encode_message(client_info(_KEY42)) == wire
     assert v3.decode_message(wire) == client_info(_KEY42)
 

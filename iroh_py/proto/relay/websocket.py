@@ -59,7 +59,9 @@ class WebSocket:
         return messages
 
     def send(self, message: bytes) -> bytes:
-        """The bytes of one binary message."""
+        """The bytes of one binary message; none once a side has said goodbye."""
+        if self._connection.state is not ConnectionState.OPEN:
+            return b""
         return self._connection.send(Message(data=message))
 
     def close(self, code: int = GOING_AWAY) -> bytes:
