@@ -260,6 +260,21 @@ class heals:
         return f"{head}\n{healing.story()}"
 
 
+class BoundHeals:
+    """``heals`` for one test: what the fixture gives."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+
+    def __call__(self, subject: Subject, within: float = PING_INTERVAL, **options: Any) -> heals:
+        """Watch over a subject; parameters and errors are those of ``pytest_iroh.heals``."""
+        __tracebackhide__ = _is_verdict
+        return heals(subject, within, **{"recorder": self._recorder, **options})
+
+    def __repr__(self) -> str:
+        return "<heals>"
+
+
 def _check_subject(subject: Any) -> None:
     if isinstance(subject, Endpoint):
         raise TypeError(

@@ -5,7 +5,6 @@ What they need is imported when they are used: pytest loads this module in every
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -70,9 +69,9 @@ def endpoints(
 @pytest.fixture
 def heals(recorder: Recorder) -> Callable[..., Any]:
     """``heals(subject, within=PING_INTERVAL)`` for this test: see ``pytest_iroh.heals``."""
-    from pytest_iroh.assertion import heals
+    from pytest_iroh.assertion import BoundHeals
 
-    return functools.partial(heals, recorder=recorder)
+    return BoundHeals(recorder)
 
 
 @pytest.fixture
@@ -86,7 +85,9 @@ def sim(request: pytest.FixtureRequest, recorder: Recorder) -> SimNet:
             f"{request.node.nodeid} uses the fixture sim: mark it with @pytest.mark.virtual_time, "
             "under which its network runs"
         )
-    return SimNet(run.seed)
+    net = SimNet(run.seed)
+    recorder.watch_sim(net, run.seed)
+    return net
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import pytest
 
 from pytest_iroh.attempt import Attempt
 from pytest_iroh.evidence import describe_lab
+from pytest_iroh.timeline import SimEvents
 
 #: The property of a report that names the directory of its artifacts, in JUnit files as well.
 PROPERTY = "netns_artifacts"
@@ -37,8 +38,8 @@ def _story(attempt: Attempt, call: pytest.CallInfo[None]) -> str:
     evidence = attempt.evidence
     labs = evidence.recorder.labs
     lines = [describe_lab(lab) for lab in labs]
-    if labs:
-        lines[-1] += f"; again with --netns-seed {labs[-1].seed}"
+    if len(labs) == 1 and not isinstance(labs[0], SimEvents):
+        lines[-1] += f" (the same again: --netns-seed {labs[0].seed})"
     if not _told(call):
         lines.append(evidence.recorder.story())
     if evidence.directory is not None:

@@ -5,7 +5,6 @@ All three stamp seconds of one clock (``time.monotonic()``, or the virtual clock
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import threading
 import time
@@ -43,6 +42,41 @@ class EventSource(Protocol):
     def on_event(self, callback: Callable[[Any], None]) -> Callable[[], None]: ...
 
 
+class SimLike(Protocol):
+    """A simulated network, as far as a recorder needs it."""
+
+    def on_change(self, callback: Callable[[Any], None]) -> Callable[[], None]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class SimChange:
+    """A change of a simulated network in the form of a lab's event."""
+
+    time: float
+    node: str
+    text: str
+    kind: str = "change"
+    data: dict[str, Any] = field(default_factory=dict)
+
+
+class SimEvents:
+    """A simulated network in the form of a lab."""
+
+    name = "sim"
+    link_engine = "simulation"
+
+    def __init__(self, net: SimLike, seed: int | None) -> None:
+        self._net = net
+        self.seed = seed
+
+    def on_event(self, callback: Callable[[Any], None]) -> Callable[[], None]:
+        return self._net.on_change(
+            lambda change: callback(
+                SimChange(change.time, change.node, f"{change.node} {change.fate}".strip())
+            )
+        )
+
+
 #: Which part of the story an endpoint's event belongs to, by the event's kind.
 _PARTS = {
     "netmon": "netmon",
@@ -61,6 +95,8 @@ def now() -> float:
     """Seconds on the clock that counts here: the running virtual loop's, else ``time.monotonic()``."""
     clock = sys.modules.get("iroh_py.testing.clock")
     if clock is not None:
+        import asyncio  # where there is a virtual clock it is loaded; elsewhere it would cost each pytest run time
+
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
@@ -138,6 +174,10 @@ class Recorder:
             self.add(Entry(event.time, "lab", event.node, event.text, {"kind": event.kind, **event.data}))
 
         self._ends.append(lab.on_event(record))
+
+    def watch_sim(self, net: SimLike, seed: int | None = None) -> None:
+        """Record the changes of a simulated network, as those of a lab."""
+        self.watch_lab(SimEvents(net, seed))
 
     def watch_endpoint(self, endpoint: EventSource, who: str) -> None:
         """Record the events of an endpoint under a name."""

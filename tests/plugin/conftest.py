@@ -1,0 +1,77 @@
+"""Runs of pytest inside a test, and a lab that needs no kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import netns_fixtures
+import pytest
+from netns_fixtures.events import EventLog, LabEvent
+from pytest_iroh.options import OPTIONS
+
+
+class FakeNode:
+    """A host that only has a name and a log."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.log = f"{name} says hello\n"
+
+
+class FakeLab:
+    """A lab as the plugin sees it, without a kernel behind it."""
+
+    link_engine = "veth"
+    made: list[FakeLab]
+
+    def __init__(self, name: str = "lab", seed: int | None = None) -> None:
+        self.name = name
+        self.seed = 8723 if seed is None else seed
+        self.closed = False
+        self.routers: dict[str, FakeNode] = {}
+        self.hosts: dict[str, FakeNode] = {}
+        self._log = EventLog()
+        self.made.append(self)
+
+    def host(self, name: str) -> FakeNode:
+        """A new host."""
+        self.hosts[name] = FakeNode(name)
+        return self.hosts[name]
+
+    def happen(self, kind: str, node: str, text: str) -> LabEvent:
+        """Let something happen now."""
+        return self._log.emit(kind, node, text)
+
+    def on_event(self, callback: Callable[[Any], None]) -> Callable[[], None]:
+        """As the real lab's."""
+        return self._log.subscribe(callback)
+
+    def close(self) -> None:
+        """As the real lab's."""
+        self.closed = True
+
+
+@pytest.fixture
+def fake_labs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[FakeLab]]:
+    """Let every lab of this test be fake; the list has those that were made."""
+    FakeLab.made = []
+    monkeypatch.setattr(netns_fixtures, "Lab", FakeLab)
+    yield FakeLab.made
+
+
+@pytest.fixture
+def pytester(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    """A directory with the settings of a downstream project that uses pytest-asyncio, strict about everything."""
+    for option in OPTIONS:
+        monkeypatch.delenv(option.env, raising=False)
+    pytester.makeini(
+        """
+        [pytest]
+        addopts = --strict-markers --strict-config -p no:cacheprovider
+        filterwarnings = error
+        asyncio_mode = auto
+        asyncio_default_fixture_loop_scope = function
+        """
+    )
+    return pytester
