@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from iroh_py.errors import ClosedError, IrohError, LocalProtocolError
 from iroh_py.keys import NodeId
 from iroh_py.proto import quic
-from iroh_py.proto.paths import RelayPath
+from iroh_py.proto.paths import RelayPath, UdpPath
 from iroh_py.streams import RecvStream, SendStream
 from iroh_py.watch import Watchable
 
@@ -25,11 +25,16 @@ CREDIT_CHUNK = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class ConnectionPath:
-    """The way that payload takes now. ``latency`` is the round-trip time in seconds as pings measure it, if known."""
+    """The way that payload takes now.
+
+    ``text`` is the peer's address, or the relay; ``local`` our address on the way there, if it is known; ``latency``
+    the round-trip time in seconds as pings measure it, if it is known.
+    """
 
     text: str
     relayed: bool
-    latency: float | None = None
+    latency: float | None = field(default=None, compare=False)
+    local: str = ""
 
     @property
     def direct(self) -> bool:
@@ -37,7 +42,8 @@ class ConnectionPath:
         return bool(self.text) and not self.relayed
 
     def __str__(self) -> str:
-        return self.text or "none"
+        way = self.text or "none"
+        return f"{self.local} -> {way}" if self.local else way
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,7 +307,8 @@ class Connection:
         if node is not None:
             path = node.current_path
             text = "" if path is None else str(path)
-            self._path.set(ConnectionPath(text, isinstance(path, RelayPath), node.latency))
+            local = self._driver.core.shared.source_of(path) if isinstance(path, UdpPath) else ""
+            self._path.set(ConnectionPath(text, isinstance(path, RelayPath), node.latency, local))
 
     def _end(self, error: IrohError) -> None:
         if self._error is not None:

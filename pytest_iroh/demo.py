@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.text import Text
 
 from pytest_iroh.endpoints import Endpoints
-from pytest_iroh.heals import DidNotHeal, Healing, heals
+from pytest_iroh import DidNotHeal, Healing, heals
 from pytest_iroh.timeline import Entry, Recorder
 
 #: Seconds of calm before and after the move, so that the pulse is seen to beat.
@@ -79,7 +79,9 @@ async def run(delay: float, seed: int | None, show: Any, on_move: Any) -> Healin
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object and nothing else.")
-@click.option("--rtt", default=40.0, show_default=True, help="Round-trip time between the routers, milliseconds.")
+@click.option(
+    "--rtt", default=40.0, show_default=True, help="Round-trip time between the routers, milliseconds."
+)
 @click.option("--seed", type=int, default=None, help="Seed of the lab (default: drawn).")
 def main(as_json: bool, rtt: float, seed: int | None) -> None:
     """Move a laptop from its Wi-Fi to a hotspot and see its connection heal.
@@ -111,8 +113,11 @@ def summary(healing: Healing) -> Text:
     assert healing.seconds is not None
     text = Text("\nhealed ", style="bold green")
     text.append(f"in {healing.seconds * 1000:.0f} ms", style="bold")
-    text.append(f"   {healing.path_before} -> {healing.path_after} ({'direct' if healing.direct else 'relayed'})")
-    text.append(f"   {healing.messages} messages, {healing.bytes_lost} bytes lost   [{healing.link_engine} engine]")
+    text.append(f" after {healing.cause}\n", style="bold")
+    text.append(f"  path before  {healing.path_before}\n")
+    text.append(f"  path after   {healing.path_after} ({'direct' if healing.direct else 'relayed'})\n")
+    text.append(f"  payload      {healing.messages} messages came back, {healing.bytes_lost} bytes lost\n")
+    text.append(f"  lab          {healing.link_engine} engine, seed {healing.seed}")
     return text
 
 

@@ -45,6 +45,8 @@ MTU_COOLDOWN = 60.0
 OFFER_INTERVAL = 2.0
 #: A contest that the path in use has just won is not repeated for this long (a peer may ping from two uplinks).
 CONTEST_PAUSE = 1.0
+#: A peer whose payload came by the path in use this shortly before it came by another one has changed its mind.
+CHANGE_OF_MIND = 3.0
 #: Beyond a round trip and a quarter, what the path in use gets to answer in a contest: scheduling noise, in seconds.
 VERDICT_MARGIN = 0.005
 
@@ -67,6 +69,8 @@ class NodeState:
         self._contest_since = now
         self._contest_won = now - CONTEST_PAUSE
         self._contest_kicked = False
+        self._contest_how = ""
+        self._followed = now - 2 * CHANGE_OF_MIND
         #: Since when an answer to data is awaited.
         self._awaiting: float | None = None
         self._pong_due: float | None = None
@@ -241,6 +245,7 @@ class NodeState:
             state, new = self._heard(now, path, size)
             if state is None:
                 return []
+        state.last_payload = now
         self._awaiting = None
         self._fruitless_kicks = 0
         best = self.best
@@ -311,7 +316,9 @@ class NodeState:
             return None
         times = []
         if self._awaiting is not None:
-            times.append(self._awaiting + self._patience(0.15))
+            # A peer that answers pings but not data (it still sends to our old address) is asked ever less often.
+            slack = 2 ** min(self._fruitless_kicks, 3)
+            times.append(self._awaiting + min(self._patience(0.15) * slack, 1.0))
         if self._pong_due is not None:
             times.append(self._pong_due)
         return min(times, default=None)
@@ -347,8 +354,9 @@ class NodeState:
 
     def _contest(self, now: float, state: PathState, how: str) -> list[Action]:
         """The node was heard on another path: it may have moved. Ask both paths, and use both until one answers."""
-        if self._contender is not state:
+        if self._contender is not state and self._outranks(now, how):
             self._contender = state
+            self._contest_how = how
             self._contest_since = now
             self._contest_kicked = False
             self._tell(PeerMoved(now, self.node_id, str(state.path), how))
@@ -365,10 +373,35 @@ class NodeState:
             actions += self._kick(now, reset=False)
         return actions
 
+    def _follows(self, now: float, contender: PathState, best: PathState) -> bool:
+        """Whether we give way although the path in use works: the peer sends by the contender.
+
+        If it sent by the path in use until now, it changed its mind (another default route, a cheaper uplink), and we
+        go along. If it never did, both sides prefer different paths, and one has to decide, or they would question each
+        other for ever: the higher node id follows. Two changes of mind at once end in the second case.
+        """
+        since = self._contest_since
+        if not contender.proven or (contender.last_payload or 0.0) < since or (best.last_payload or 0.0) >= since:
+            return False
+        if best.last_payload is not None and since - best.last_payload < CHANGE_OF_MIND < now - self._followed:
+            self._followed = now
+            return True
+        return self.shared.node_id.raw > self.node_id.raw
+
+    def _outranks(self, now: float, how: str) -> bool:
+        """Whether a new sign of life takes the contender's place.
+
+        Payload tells where the peer sends; a ping, only where it could (it pings from all its addresses at once).
+        """
+        contender = self._contender
+        if contender is None or self._quiet(now, contender):
+            return True
+        return how == "payload" and self._contest_how == "ping"
+
     def _contestable(self, now: float, state: PathState) -> bool:
         """Whether a sign of life on another path is worth a contest; not if the path in use just won one."""
         best = self.best
-        if best is None or self.suspect_since is not None or not state.proven or self._quiet(now, best):
+        if best is None or self.suspect_since is not None or not state.proven:
             return True
         return now - self._contest_won > CONTEST_PAUSE
 
@@ -383,6 +416,8 @@ class NodeState:
         best, contender = self.best, self._contender
         assert best is not None and contender is not None
         if best.quiet_for(now) <= now - self._contest_since:
+            if self._follows(now, contender, best):
+                return self._adopt(now, contender)
             self._contest_won = now
             self._clear_doubt(now)
             return []
@@ -401,11 +436,11 @@ class NodeState:
             return self._adopt(now, state)
         if state is best:
             self._pong_due = None
-            if not after_doubt or ping.at < self._contest_since and self._contender is not None:
+            if not after_doubt:
                 return []
-            if self._contender is not None:
-                self._contest_won = now
-            doubted = self.suspect_since is not None or self._contender is not None
+            if self._contender is not None and self.suspect_since is None:
+                return []  # it lives, which the verdict will take into account
+            doubted = self.suspect_since is not None
             self._clear_doubt(now)
             actions = [SetMtu(state.mtu), *self._probe_mtu(now, state)] if doubted else []
             if self._overdue(now) or (doubted and self._awaiting is not None):
@@ -416,7 +451,9 @@ class NodeState:
         if self._contender is state:
             verdict = self._verdict_at()
             return self._decide_contest(now) if verdict is not None and now >= verdict else []
-        if not best.trusted(now) or better_path(state, best):
+        in_use = best.last_payload is not None and now - best.last_payload < 1.0
+        given = in_use and self.shared.node_id.raw > self.node_id.raw  # the peer decides while it sends there
+        if not best.trusted(now) or (better_path(state, best) and not given):
             return self._adopt(now, state)
         return []
 

@@ -52,6 +52,7 @@ class PathState:
 
     __slots__ = (
         "credit",
+        "last_payload",
         "last_ping",
         "last_pong",
         "last_recv",
@@ -77,6 +78,7 @@ class PathState:
         self.last_ping: float | None = None
         self.last_pong: float | None = None
         self.last_recv: float | None = None
+        self.last_payload: float | None = None
         self.pings_lost = 0
         #: Bytes that may still be sent there while it is unproven.
         self.credit = TOLD_CREDIT if told else 0

@@ -10,8 +10,9 @@ from iroh_py.addr import RelayUrl
 from iroh_py.config import EndpointConfig
 from iroh_py.events import Event
 from iroh_py.keys import NodeId
-from iroh_py.network import Addr, NetworkState
+from iroh_py.network import Addr, Family, NetworkState
 from iroh_py.proto import netstate
+from iroh_py.proto.paths import UdpPath
 
 #: Events kept for a reader that does not come; the oldest go first.
 MAX_EVENTS = 10_000
@@ -82,6 +83,17 @@ class Surroundings:
             self._bound(self._choices)
             self._choices[ip] = netstate.kernel_choice(self._network, ip)
         return 0 if self._choices[ip] in (None, arrival) else arrival
+
+    def source_of(self, path: UdpPath) -> str:
+        """Our own address on a direct path, as the routes tell it; "" if they do not."""
+        if self._network is None:
+            return ""
+        index = path.via or netstate.kernel_choice(self._network, path.addr[0])
+        interface = None if index is None else self._network.interface(index)
+        family = Family.of(path.addr[0])
+        addresses = () if interface is None else interface.addresses
+        fit = (a.ip for a in addresses if Family.of(a.ip) is family and not a.ip.startswith("fe80") and not a.deprecated)
+        return next(fit, "")
 
     @staticmethod
     def _bound(cache: dict[str, object] | dict[str, bool] | dict[str, tuple[int, ...]] | dict[str, int | None]) -> None:

@@ -222,6 +222,49 @@ def test_twenty_flaps_in_ten_seconds_make_no_storm() -> None:
     run_virtual(story)
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_both_sides_agree_on_one_of_two_working_paths(seed: int) -> None:
+    """Two families work; after a while both sides send by the same one, and nobody questions it any more."""
+
+    async def story() -> None:
+        net = SimNet(seed=seed)
+        mover, peer = net.host("mover", "198.51.100.10"), net.host("peer", "198.51.100.1")
+        for host, ip in ((mover, "2001:db8:1::10"), (peer, "2001:db8:2::1")):
+            host.interface().add_address(ip)
+        net.link(peer, delay=FAR, jitter=0.003)
+        async with scene(mover, peer, seed=seed) as s:
+            pulse = asyncio.create_task(s.beat())
+            await asyncio.sleep(10.0)
+            seen = len(s.events)
+            await asyncio.sleep(20.0)
+            noise = [e for _, e in s.events[seen:] if e.kind in ("path", "moved", "suspect")]
+            assert not noise, s.story(asyncio.get_running_loop().time() - 5)
+            await s.check_bytes(pulse)
+
+    run_virtual(story, seed=seed)
+
+
+def test_other_default_route_old_uplink_alive_both_sides_change_over_without_noise() -> None:
+    """Never 9: two working uplinks are no reason for a flood of pings, and payload follows the new route."""
+
+    async def story() -> None:
+        w = world(1, uplinks=2)
+        async with scene(w.mover, w.peer, seed=3) as s:
+            pulse = asyncio.create_task(s.beat())
+            await asyncio.sleep(2.0)
+            w.mover.set_default("wwan0")
+            await asyncio.sleep(5.0)
+            disco = []
+            w.net.taps.append(lambda host, src, dst, data: disco.append(data) if data[:2] == b"TS" else None)
+            seen = len(s.events)
+            await asyncio.sleep(20.0)
+            assert len(disco) < 60, s.story(asyncio.get_running_loop().time() - 3)
+            assert not [e for _, e in s.events[seen:] if e.kind in ("path", "moved", "suspect")]
+            await s.check_bytes(pulse)
+
+    run_virtual(story)
+
+
 MOVES = ("renumber", "nat", "public", "down", "hole", "rebind", "calm")
 
 
