@@ -1,0 +1,320 @@
+"""How long until data flows again: our endpoints, the official iroh 0.35.0, and one against the other, in the same labs.
+
+``python benchmarks/heal.py [--json] [--repeat 5] [--only NAME] [--sides ours,official,mixed] [--rtt 0 --rtt 40]``
+
+A message goes every 20 ms over one stream and is echoed. Measured is the time from the beginning of the change (before
+the kernel's work, so that it counts) to the first byte that comes back after it. Ours run one after the other; the
+official ones wait for seconds without using the machine, so their repetitions run side by side.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import statistics
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from iroh_py import Connection, Endpoint, IrohError, NodeAddr
+from iroh_py.events import PathChanged
+from netns_fixtures import Host, Lab, Router
+from pytest_iroh import ECHO_ALPN, serve_echo
+from pytest_iroh.official import OfficialError, OfficialPeer
+from pytest_iroh.pulse import ConnectionPulse
+
+OFFICIAL = "0.35.0"
+#: Seconds after which a run counts as dead: the official idle timeout is 30 s.
+PATIENCE = 45.0
+
+
+@dataclass
+class World:
+    """One lab with a client and a server."""
+
+    lab: Lab
+    client: Host
+    server: Host
+    home: Router
+    hotspot: Router
+    plain: Router
+    centre: Router
+    delay: float
+
+
+Change = Callable[[World], Awaitable[float]]
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A named change, the client's uplinks, and what is promised: round trips and seconds beside them."""
+
+    name: str
+    change: Change
+    uplinks: tuple[str, ...] = ("plain",)
+    trips: float = 1.0
+    extra: float = 0.05
+    idle: bool = False
+
+
+def verb(act: Callable[[World], None]) -> Change:
+    """A change that is one call."""
+
+    async def change(w: World) -> float:
+        began = time.monotonic()
+        act(w)
+        return began
+
+    return change
+
+
+def link_down(seconds: float) -> Change:
+    async def change(w: World) -> float:
+        w.client.link.down()
+        await asyncio.sleep(seconds)
+        began = time.monotonic()
+        w.client.link.up()
+        return began
+
+    return change
+
+
+def black_hole(seconds: float) -> Change:
+    async def change(w: World) -> float:
+        w.centre.uplink.condition(loss=1.0, delay=w.delay)
+        await asyncio.sleep(seconds)
+        began = time.monotonic()
+        w.centre.uplink.condition(loss=0.0, delay=w.delay)
+        return began
+
+    return change
+
+
+SCENARIOS = [
+    Scenario("client renumbers", verb(lambda w: w.client.renumber())),
+    Scenario("client switches uplink", verb(lambda w: w.client.interface("wlan0").down()), ("plain", "hotspot")),
+    Scenario(
+        "first interface loses its carrier",
+        verb(lambda w: w.client.interface("wlan0").carrier(False)),
+        ("plain", "hotspot"),
+        extra=0.1,
+    ),
+    Scenario("client moves behind a NAT", verb(lambda w: w.client.replug(w.home))),
+    Scenario("server renumbers", verb(lambda w: w.server.renumber())),
+    Scenario("NAT rebinds: new port", verb(lambda w: w.home.nat.rebind()), ("home",)),
+    Scenario("NAT rebinds: new address", verb(lambda w: w.home.nat.rebind(address=True)), ("home",)),
+    Scenario("NAT rebinds while idle", verb(lambda w: w.home.nat.rebind()), ("home",), extra=5.0, idle=True),
+    *(Scenario(f"link down {s} s", link_down(s), trips=2.0) for s in (3, 10, 30)),
+    *(Scenario(f"black hole {s} s", black_hole(s), trips=2.0, extra=1.0) for s in (3, 10, 25)),
+]
+
+
+def build(scenario: Scenario, rtt: float) -> World:
+    """A lab for one run."""
+    lab = Lab(name="bench")
+    delay = rtt / 2
+    home, hotspot = lab.router("home", nat="moderate"), lab.router("hotspot", nat="cgnat")
+    plain, centre = lab.router("plain"), lab.router("centre", delay=delay)
+    routers = {"home": home, "hotspot": hotspot, "plain": plain}
+    if len(scenario.uplinks) == 1:
+        client = lab.host("client", uplink=routers[scenario.uplinks[0]])
+    else:
+        client = lab.host("client", uplink=dict(zip(("wlan0", "wwan0"), map(routers.__getitem__, scenario.uplinks), strict=True)))
+    server = lab.host("server", uplink=centre)
+    lab.build()
+    if scenario.name.startswith("black"):
+        centre.uplink.condition(delay=delay, loss=0.0)
+    return World(lab, client, server, home, hotspot, plain, centre, delay)
+
+
+def v4_only(addr: NodeAddr) -> NodeAddr:
+    """All runs use IPv4, so that a second family does not hide what happens to the first."""
+    return NodeAddr(addr.node_id, direct_addresses=[a for a in addr.direct_addresses if ":" not in a[0]])
+
+
+@contextlib.asynccontextmanager
+async def our_endpoint(host: Host) -> AsyncIterator[Endpoint]:
+    endpoint = await Endpoint.bind(network=host, alpns=[ECHO_ALPN], bind=[("0.0.0.0", 0)])
+    service = asyncio.create_task(serve_echo(endpoint))
+    try:
+        yield endpoint
+    finally:
+        await endpoint.close()
+        service.cancel()
+        await asyncio.gather(service, return_exceptions=True)
+
+
+async def first_byte(connection: Connection, scenario: Scenario, w: World) -> float | None:
+    """Run the change under our own client; seconds to the first byte, None if the connection died."""
+    pulse = ConnectionPulse(connection)
+    await pulse.start(PATIENCE)
+    await asyncio.sleep(1.0)
+    began = await scenario.change(w)
+    changed = time.monotonic()
+    answer = await pulse.wait_answer(changed, PATIENCE)
+    first = pulse.beats.first_byte(changed)
+    if answer is not None:
+        await pulse.finish()
+        if pulse.error is not None or pulse.bytes_lost:
+            raise RuntimeError(f"{scenario.name}: the stream is broken: {pulse.error}, {pulse.bytes_lost} lost")
+    await pulse.stop()
+    return None if answer is None or first is None else first - began
+
+
+async def idle_heal(server: Endpoint, change: Callable[[], Awaitable[float]]) -> float | None:
+    """Seconds until the server, to which nobody sends, has proven the client's new address."""
+    moved = asyncio.Event()
+    end = server.on_event(lambda event: moved.set() if isinstance(event, PathChanged) else None)
+    began = await change()
+    try:
+        async with asyncio.timeout(PATIENCE):
+            await moved.wait()
+            return time.monotonic() - began
+    except TimeoutError:
+        return None
+    finally:
+        end()
+
+
+async def ours(scenario: Scenario, rtt: float) -> float | None:
+    w = build(scenario, rtt)
+    try:
+        async with our_endpoint(w.client) as client, our_endpoint(w.server) as server:
+            async with await client.connect(v4_only(server.node_addr), ECHO_ALPN) as connection:
+                if scenario.idle:
+                    await asyncio.sleep(1.0)
+                    return await idle_heal(server, lambda: scenario.change(w))
+                return await first_byte(connection, scenario, w)
+    finally:
+        w.lab.close()
+
+
+async def ticker(peer: OfficialPeer, conn: Any, scenario: Scenario, w: World) -> float | None:
+    """Run the change under an official client."""
+    await peer.aio.start_ticker(conn)
+    await asyncio.sleep(1.5)
+    began = await scenario.change(w)
+    changed = time.monotonic()
+    deadline = changed + PATIENCE
+    while time.monotonic() < deadline:
+        log = await peer.aio.ticker_log(conn)
+        first = min((at for _, at in log.echoes if at > changed), default=None)
+        if first is not None and log.healed_at(changed) is not None:
+            return first - began
+        await asyncio.sleep(0.25)
+    return None
+
+
+def official_peer(host: Host) -> OfficialPeer:
+    return OfficialPeer.start(OFFICIAL, popen=host.popen, name=host.name)
+
+
+async def official(scenario: Scenario, rtt: float) -> float | None:
+    w = build(scenario, rtt)
+    try:
+        client = await asyncio.to_thread(official_peer, w.client)
+        server = await asyncio.to_thread(official_peer, w.server)
+        addr = v4_only((await server.aio.listen()).node_addr())
+        conn = await client.aio.dial(addr)
+        return await ticker(client, conn, scenario, w)
+    except OfficialError:
+        return None
+    finally:
+        w.lab.close()
+
+
+async def mixed(scenario: Scenario, rtt: float) -> float | None:
+    """Our client, official server."""
+    w = build(scenario, rtt)
+    try:
+        server = await asyncio.to_thread(official_peer, w.server)
+        addr = v4_only((await server.aio.listen()).node_addr())
+        async with our_endpoint(w.client) as client:
+            async with await client.connect(addr, ECHO_ALPN) as connection:
+                return await first_byte(connection, scenario, w)
+    except (OfficialError, IrohError):
+        return None
+    finally:
+        w.lab.close()
+
+
+SIDES: dict[str, Callable[[Scenario, float], Awaitable[float | None]]] = {
+    "ours": ours,
+    "official": official,
+    "mixed": mixed,
+}
+
+
+@dataclass
+class Row:
+    """The results of one scenario at one round-trip time."""
+
+    scenario: str
+    rtt_ms: float
+    bound_ms: float
+    runs: dict[str, list[float | None]] = field(default_factory=dict)
+
+    def median(self, side: str) -> float | None:
+        """Median milliseconds; None if most runs died."""
+        runs = self.runs.get(side, [])
+        alive = sorted(r for r in runs if r is not None)
+        return statistics.median(alive) * 1000 if len(alive) * 2 > len(runs) else None
+
+    def text(self, side: str) -> str:
+        """The median and the range."""
+        runs = self.runs.get(side)
+        if not runs:
+            return "-"
+        alive = [r * 1000 for r in runs if r is not None]
+        dead = len(runs) - len(alive)
+        median = self.median(side)
+        head = "dies" if median is None else f"{median:,.0f}"
+        span = f" [{min(alive):,.0f}-{max(alive):,.0f}]" if alive else ""
+        return head + span + (f" ({dead} of {len(runs)} die)" if dead else "")
+
+
+async def measure(scenario: Scenario, rtt: float, sides: list[str], repeat: int) -> Row:
+    row = Row(scenario.name, rtt * 1000, (scenario.trips * rtt + scenario.extra) * 1000)
+    for side in sides:
+        run = SIDES[side]
+        if side == "ours":
+            row.runs[side] = [await run(scenario, rtt) for _ in range(repeat)]
+        elif not scenario.idle:
+            row.runs[side] = list(await asyncio.gather(*(run(scenario, rtt) for _ in range(repeat))))
+    return row
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON.")
+@click.option("--repeat", default=5, show_default=True)
+@click.option("--only", default="", help="Only scenarios whose name contains this.")
+@click.option("--sides", default="ours,official,mixed", show_default=True)
+@click.option("--rtt", "rtts", multiple=True, type=float, default=(0.0, 40.0), show_default=True, help="Milliseconds.")
+def main(as_json: bool, repeat: int, only: str, sides: str, rtts: tuple[float, ...]) -> None:
+    """Measure how long connections need to heal."""
+    console = Console(stderr=True)
+    rows: list[Row] = []
+    for rtt in rtts:
+        for scenario in (s for s in SCENARIOS if only in s.name):
+            row = asyncio.run(measure(scenario, rtt / 1000, sides.split(","), repeat))
+            rows.append(row)
+            console.print(f"{row.scenario} at {rtt:g} ms: " + "; ".join(f"{s} {row.text(s)}" for s in row.runs))
+    if as_json:
+        click.echo(json.dumps([{**r.__dict__, "medians_ms": {s: r.median(s) for s in r.runs}} for r in rows], indent=1))
+        return
+    table = Table(title="milliseconds to the first byte: median [range]")
+    for column in ("event", "RTT", "bound", *sides.split(",")):
+        table.add_column(column, justify="left" if column == "event" else "right")
+    for row in rows:
+        table.add_row(row.scenario, f"{row.rtt_ms:g}", f"{row.bound_ms:,.0f}", *(row.text(s) for s in sides.split(",")))
+    Console(width=140).print(table)
+
+
+if __name__ == "__main__":
+    main()
