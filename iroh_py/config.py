@@ -23,9 +23,9 @@ class EndpointConfig:
     #: Upper bound between two pings of an idle peer. 4.5 s and not 5: a silent break is healed *within* the
     #: ping interval, so the ping must leave before it ends.
     heartbeat_interval: float = 4.5
-    #: How long a connection survives without a single packet. Long enough for an outage of 60 s and its recovery;
-    #: QUIC uses the smaller value of both sides (quinn's default is 30 s).
-    idle_timeout: float = 90.0
+    #: How long a connection survives without a single packet. Long enough for two minutes of suspend and for the
+    #: recovery after it; QUIC uses the smaller value of both sides (quinn's default is 30 s).
+    idle_timeout: float = 150.0
     #: How long connect() tries before it raises ConnectTimeoutError.
     connect_timeout: float = 10.0
     #: What we present when we dial; a listening endpoint accepts both.

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from iroh_py.addr import RelayUrl
 from iroh_py.connection import Connection
 from iroh_py.events import Event, SocketRebound
+from iroh_py.io.clock import ClockWatch
 from iroh_py.keys import NodeId
 from iroh_py.network import Addr, Family, Network, NetworkState, NetworkWatch
 from iroh_py.proto import netstate, quic
@@ -62,6 +63,7 @@ class Driver:
         self._timer_due = 0.0
         self._soon: asyncio.Handle | None = None
         self._watch: NetworkWatch | None = None
+        self._clock: ClockWatch | None = None
         self._state = NetworkState()
 
     # --- life ---
@@ -75,6 +77,7 @@ class Driver:
             self.sockets.close()
             raise
         self.core.shared.has_family = lambda ip: Family.of(ip) in self.sockets
+        self._clock = ClockWatch(self._on_time_jump, time=self.network.time, boottime=self.network.boottime)
         self._state = self._watch.state
         self.core.shared.network = self._state
         self.refresh_addresses()
@@ -90,6 +93,8 @@ class Driver:
             self._timer.cancel()
         if self._soon is not None:
             self._soon.cancel()
+        if self._clock is not None:
+            self._clock.close()
         if self._watch is not None:
             self._watch.close()
         self.sockets.close()
@@ -133,6 +138,16 @@ class Driver:
         if not change:
             self.core.shared.network = state
             return
+        self._handle_change(change)
+
+    def _on_time_jump(self, missed: float) -> None:
+        """The machine slept, or this process was stopped: the NATs may have forgotten us, so it counts as a move."""
+        if not self.closed:
+            self.refresh_network()
+            self._handle_change(netstate.NetworkChange(major=True, reasons=(f"{missed:.0f} s were missed (suspend?)",)))
+
+    def _handle_change(self, change: netstate.NetworkChange) -> None:
+        state = self._state
         now = self.now()
         self.sockets.heal(state)
         if not self.core.config.relays:
