@@ -29,6 +29,8 @@ from pytest_iroh.timeline import Recorder, now
 #: What ``heals`` can watch over.
 Subject = Connection | SyncConnection | Callable[[], Any]
 
+#: Seconds for the first answer, before anything changes: a service that was started just now may still be starting.
+START_TIMEOUT = 10.0
 #: Events of a lab that change nothing about the network.
 NO_CHANGES = frozenset({"lab_built", "lab_closed", "process_started", "process_ended"})
 
@@ -80,16 +82,16 @@ class heals:
         if isinstance(self._subject, SyncConnection):
             raise TypeError("this connection belongs to a plain test: write 'with heals(...)', without async")
         self._begin()
-        healing = self._healing
+        healing, start_timeout = self._healing, self._start_timeout
         if isinstance(self._subject, Connection):
             pulse = ConnectionPulse(self._subject, self._interval)
             self._pulse = pulse
-            await pulse.start(healing.within)
+            await pulse.start(start_timeout)
             healing.path_before = str(self._subject.path)
         else:
             calls = self._pulse = CallPulse(self._subject, self._interval)
             calls.start_task() if CallPulse.is_async(self._subject) else calls.start()
-            await calls.wait_answer(0.0, healing.within)
+            await calls.wait_answer(0.0, start_timeout)
         if not self._pulse.beats.count:
             await self._stop()
             raise DidNotHeal(self._dead())
@@ -133,7 +135,7 @@ class heals:
         self._begin()
         pulse = self._pulse = CallPulse(subject, self._interval)
         pulse.start()
-        if pulse.wait(0.0, self._healing.within) is None:
+        if pulse.wait(0.0, self._start_timeout) is None:
             pulse.stop()
             raise DidNotHeal(self._dead())
         return self._healing
@@ -175,7 +177,7 @@ class heals:
 
     def _in_portal(self, portal: Portal, step: Any) -> Any:
         try:
-            return portal.run(step, self._healing.within + 2 * FINISH_TIMEOUT)
+            return portal.run(step, self._healing.within + self._start_timeout + FINISH_TIMEOUT)
         except DidNotHeal as failure:
             raise failure.with_traceback(
                 None
@@ -190,10 +192,14 @@ class heals:
             self._recorder.watch_lab(self._lab)
         self._entered = now()
 
+    @property
+    def _start_timeout(self) -> float:
+        return START_TIMEOUT * self._recorder.timeout_scale
+
     def _dead(self) -> str:
         """The subject must work before the network changes, else the test would prove nothing."""
         assert self._pulse is not None
-        why = self._pulse.trouble() or f"no answer within {self._healing.within:g} s"
+        why = self._pulse.trouble() or f"no answer within {_seconds(self._start_timeout)}"
         if self._own_recorder:
             self._recorder.stop()
         return f"heals: it does not even work before the change: {why}\n" + self._recorder.story()
@@ -219,7 +225,7 @@ class heals:
         first_byte = beats.first_byte(changed_at)
         healing.first_byte = None if first_byte is None else first_byte - changed_at
         if answer is None:
-            self._recorder.note("payload", "", f"no answer within {healing.within:g} s")
+            self._recorder.note("payload", "", f"no answer within {_seconds(healing.within)}")
             return
         healing.seconds = answer - changed_at
         healing.gap = beats.longest_silence(changed_at, answer)
@@ -248,9 +254,9 @@ class heals:
         if isinstance(pulse, ConnectionPulse) and pulse.error is not None:
             head = f"heals: {trouble}, after {healing.cause}{where}"
         elif not healing.healed:
-            head = f"heals: no byte within {healing.within:.1f} s after {healing.cause}{where}"
+            head = f"heals: no byte within {_seconds(healing.within)} after {healing.cause}{where}"
             if healing.first_byte is not None:
-                head = f"heals: no round trip within {healing.within:.1f} s after {healing.cause}{where}"
+                head = f"heals: no round trip within {_seconds(healing.within)} after {healing.cause}{where}"
                 head += (
                     f"\nbytes came in after {healing.first_byte:.3f} s, but no echo of anything sent since"
                 )
@@ -273,6 +279,11 @@ class BoundHeals:
 
     def __repr__(self) -> str:
         return "<heals>"
+
+
+def _seconds(value: float) -> str:
+    """Seconds for people: "5.0 s", "0.05 s"."""
+    return f"{round(value, 3)} s"
 
 
 def _check_subject(subject: Any) -> None:

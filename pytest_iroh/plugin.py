@@ -61,6 +61,7 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
     """Begin to record; check what the test needs."""
     Attempt.begin(item)
     capabilities.check(item)
+    __tracebackhide__ = True
     with missing.gives_up(item):
         return (yield)
 
@@ -68,6 +69,7 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     """Turn a missing feature into a skip: labs are built at the first verb, inside the test."""
+    __tracebackhide__ = True
     with missing.gives_up(item):
         return (yield)
 

@@ -20,7 +20,7 @@ STORY_HEAD = 40
 STORY_TAIL = 20
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One line of a timeline: when (seconds), which part spoke, whose, and what it said."""
 
@@ -28,12 +28,17 @@ class Entry:
     part: str
     who: str
     text: str
-    data: dict[str, Any] = field(default_factory=dict, compare=False)
+    data: dict[str, Any] = field(default_factory=dict)
 
     def line(self, zero: float) -> str:
         """The entry as text, its time relative to ``zero``."""
         words = self.text if not self.who or self.text.startswith(self.who) else f"{self.who} {self.text}"
         return f"{self.time - zero:+9.3f}  {self.part:<8} {words}"
+
+
+def _when(entry: Entry) -> float:
+    """The only key: what happened at one time stays in the order in which it was recorded."""
+    return entry.time
 
 
 class EventSource(Protocol):
@@ -139,7 +144,7 @@ class Recorder:
     def entries(self) -> list[Entry]:
         """What was recorded so far, in order of time."""
         with self._lock:
-            return sorted(self._entries)
+            return sorted(self._entries, key=_when)
 
     def changes(self, since: float, lab: Any = None) -> list[Any]:
         """The events of a lab (None: of all labs) since a time, in order of time."""
@@ -202,8 +207,11 @@ class Recorder:
 
 
 def story(entries: Iterable[Entry], since: float, zero: float | None = None) -> str:
-    """Entries since a time as lines, without the middle of very many; times relative to ``zero`` (``since``)."""
-    chosen = sorted(e for e in entries if e.time >= since)
+    """Entries since a time as lines, without the middle of very many.
+
+    Times are relative to ``zero``, by default ``since``.
+    """
+    chosen = sorted((entry for entry in entries if entry.time >= since), key=_when)
     lines = [e.line(since if zero is None else zero) for e in chosen]
     left_out = len(lines) - STORY_HEAD - STORY_TAIL
     if left_out > 0:

@@ -5,8 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import netns_fixtures
 import pytest
+
+import iroh_py.testing  # noqa: F401 - see below
+import netns_fixtures
+
+# pytester forgets the modules that a run inside the test imports; without these, each run would import them anew.
+import pytest_iroh.assertion
+import pytest_iroh.endpoints  # noqa: F401
 from netns_fixtures.events import EventLog, LabEvent
 from pytest_iroh.options import OPTIONS
 
