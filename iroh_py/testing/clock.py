@@ -84,6 +84,7 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
     """
 
     def __init__(self, *, start: float = START, limit: float | None = None) -> None:
+        self._start = start
         self._virtual_now = start
         self._end = math.inf if limit is None else start + limit
         super().__init__(_NeverBlockingSelector(self._jump_to_timer))
@@ -132,7 +133,7 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
             # Whoever cancels the tasks after this error must be able to let their `finally` blocks wait.
             end, self._end = self._end, math.inf
             raise TimeLimitError(
-                f"still running at the limit of {end:.0f} virtual seconds: {self._waiting_tasks()}"
+                f"still running at the limit of {end - self._start:g} virtual seconds: {self._waiting_tasks()}"
             )
         self._virtual_now += timeout
 
