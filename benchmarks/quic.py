@@ -69,7 +69,7 @@ def bulk(mtu: int, megabytes: int, idle_streams: int = 0) -> dict[str, float]:
     server = loop.server
     assert server is not None
     while got < want:
-        while left and loop.client.backlog(stream) < 4 << 20:
+        while left and loop.client.backlog(stream) < 1 << 20:
             size = min(left, len(chunk))
             loop.client.write(stream, chunk[:size])
             left -= size

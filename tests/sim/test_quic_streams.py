@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Iterator
 
 import pytest
 from quic_pair import CONFIG, Pair, Side
 
 from iroh_py.errors import LocalProtocolError
-from iroh_py.proto.quic import DatagramReceived, StreamReset, StreamStopped
+from iroh_py.proto.quic import DatagramReceived, Event, StreamReset, StreamStopped
 
 SMALL = dataclasses.replace(CONFIG, stream_window=100_000, connection_window=250_000)
 BOTH_WAYS = pytest.mark.parametrize("dialler_sends", [True, False], ids=["from-client", "from-server"])
@@ -22,6 +24,16 @@ def roles(pair: Pair, dialler_sends: bool) -> tuple[Side, Side]:
 def pattern(size: int) -> bytes:
     """Bytes that show when a part is missing, doubled or moved."""
     return bytes(range(251)) * (size // 251 + 1)
+
+
+def lose_to_server(turns: Iterator[bool], datagram: bytes, to_server: bool) -> bool:
+    """Lose the datagrams to the server for which the next turn is true."""
+    return to_server and next(turns, False)
+
+
+def heard(side: Side, event: Event) -> bool:
+    """Whether this side was told."""
+    return event in side.events
 
 
 @BOTH_WAYS
@@ -121,10 +133,10 @@ def test_reset_reaches_the_reader_and_gives_credit_back() -> None:
         pair.client.quic.write(stream, bytes(90_000))
         # The first packet is lost, so nothing can be handed out; then the sender gives up.
         lost = iter([True])
-        pair.drop = lambda data, to_server, lost=lost: to_server and next(lost, False)  # type: ignore[misc]
+        pair.drop = functools.partial(lose_to_server, lost)
         pair.pump()
         pair.client.quic.reset_stream(stream, code)
-        pair.run(lambda stream=stream, code=code: StreamReset(stream, code) in pair.server.events, within=2)
+        pair.run(functools.partial(heard, pair.server, StreamReset(stream, code)), within=2)
         assert pair.client.quic.backlog(stream) == 0
     pair.advance(1)
     assert pair.client.quic._engine._streams == {}
@@ -203,6 +215,22 @@ def test_too_many_streams_wait_and_then_fail() -> None:
         client.open_stream(True)
     with pytest.raises(LocalProtocolError):
         client.open_stream(True)
+
+
+def test_held_streams_give_the_peer_no_more() -> None:
+    """Streams that the application has not taken count against the peer, also when they are over."""
+    pair = Pair.connected(server=dataclasses.replace(CONFIG, max_streams=4))
+    client, server = pair.client.quic, pair.server.quic
+    for stream in range(2, 18, 4):
+        server.hold_stream(stream)
+    streams = [client.open_stream(False) for _ in range(6)]
+    for stream in streams:
+        client.write(stream, b"", fin=True)
+    pair.advance(2)
+    assert sorted(pair.server.finished) == streams[:4]
+    for stream in streams:
+        server.release_stream(stream)
+    pair.run(lambda: len(pair.server.finished) == 6, within=1)
 
 
 def test_datagrams_arrive_up_to_the_announced_size() -> None:

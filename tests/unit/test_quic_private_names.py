@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 
 import pytest
 from aioquic import tls
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.congestion.cubic import CubicCongestionControl
 from aioquic.quic.connection import QuicConnection
+from aioquic.quic.packet_builder import QuicPacketBuilder, QuicSentPacket
 from aioquic.quic.recovery import QuicPacketPacer, QuicPacketRecovery, QuicPacketSpace
 from aioquic.quic.stream import QuicStream
 
@@ -149,9 +151,11 @@ def test_parts_have() -> None:
         "sent_packets",
     ):
         assert hasattr(space, name)
-    for name in ("_buffer_start", "_buffer_stop", "_reset_error_code", "buffer_is_empty", "reset_pending"):
+    for name in ("_buffer", "_buffer_start", "_buffer_stop", "_pending", "_reset_error_code"):
         assert hasattr(STREAM.sender, name)
-    for name in ("highest_offset", "is_finished", "stop_pending"):
+    for name in ("buffer_is_empty", "highest_offset", "on_data_delivery", "reset_pending"):
+        assert hasattr(STREAM.sender, name)
+    for name in ("_buffer_start", "_final_size", "highest_offset", "is_finished", "stop_pending"):
         assert hasattr(STREAM.receiver, name)
     assert hasattr(QuicPacketPacer(max_datagram_size=1200), "_max_datagram_size")
     cubic = CubicCongestionControl(max_datagram_size=1200)
@@ -159,14 +163,55 @@ def test_parts_have() -> None:
     assert hasattr(cubic, "additive_increase_factor")
 
 
+def test_builder_and_keys_have() -> None:
+    """What the short ways in and out touch directly exists."""
+    pair = CONNECTION._cryptos[tls.Epoch.INITIAL]
+    builder = QuicPacketBuilder(
+        host_cid=bytes(8), peer_cid=bytes(8), version=1, is_client=True, max_datagram_size=1200
+    )
+    for name in (
+        "_buffer_capacity",
+        "_datagrams",
+        "_end_packet",
+        "_flight_bytes",
+        "_packet",
+        "_packet_number",
+        "_packets",
+        "_total_bytes",
+    ):
+        assert hasattr(builder, name)
+    assert hasattr(pair, "_update_key_requested")
+    for name in ("_mask", "apply"):
+        assert hasattr(pair.send.hp, name)
+    assert hasattr(pair.send.aead, "encrypt")
+    fields = list(inspect.signature(QuicSentPacket).parameters)
+    assert fields[:8] == [
+        "epoch",
+        "in_flight",
+        "is_ack_eliciting",
+        "is_crypto_packet",
+        "packet_number",
+        "packet_type",
+        "sent_time",
+        "sent_bytes",
+    ]
+    assert fields[8] == "delivery_handlers"
+
+
 def test_overridden_methods_keep_their_parameters() -> None:
     """What we override is still called the way we expect."""
-    parameters = {
+    parameters: dict[Callable[..., object], list[str]] = {
         QuicConnection._write_application: ["self", "builder", "network_path", "now"],
         QuicConnection._write_connection_limits: ["self", "builder", "space"],
         QuicConnection._write_stream_limits: ["self", "builder", "space", "stream"],
         QuicConnection._handle_reset_stream_frame: ["self", "context", "frame_type", "buf"],
         QuicConnection._initialize: ["self", "peer_cid"],
+        QuicConnection._flush_builder: ["self", "builder", "network_path", "peer_cid", "now"],
+        QuicConnection._payload_received: ["self", "context", "plain", "crypto_frame_required"],
+        QuicConnection.receive_datagram: ["self", "data", "addr", "now"],
+        CubicCongestionControl.on_packet_sent: ["self", "packet"],
+        CubicCongestionControl.on_packet_acked: ["self", "now", "packet"],
+        CubicCongestionControl.on_packets_lost: ["self", "now", "packets"],
         QuicPacketRecovery.on_loss_detection_timeout: ["self", "now"],
         tls.Context._server_handle_hello: ["self", "input_buf", "initial_buf", "handshake_buf"],
         tls.Context._set_peer_certificate: ["self", "certificate"],

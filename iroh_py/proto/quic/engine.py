@@ -46,8 +46,6 @@ logger.addHandler(logging.NullHandler())
 class Engine(PacketWriter):
     """One aioquic connection with node identities, consumption-based flow control and our loss recovery."""
 
-    _loss: Recovery
-
     def __init__(
         self,
         *,
@@ -79,6 +77,8 @@ class Engine(PacketWriter):
         self._datagrams_pending = deque(maxlen=config.datagram_queue)
         self._consumed = 0
         self._stream_consumed: dict[int, int] = {}
+        self._held_streams = set()
+        self._owed_streams = set()
         # A placeholder until the first packet makes the real one.
         self.app_space = QuicPacketSpace(is_application_data=True)
         self.on_cids: Callable[[], None] | None = None
@@ -157,6 +157,23 @@ class Engine(PacketWriter):
         used = self.get_next_available_stream_id(is_unidirectional=not bidirectional) // 4
         return max(0, allowed - used)
 
+    def continues(self, stream_id: int) -> bool:
+        """Whether the next event has more bytes of the same stream."""
+        if not self._events:
+            return False
+        event = self._events[0]
+        return isinstance(event, quic_events.StreamDataReceived) and event.stream_id == stream_id
+
+    def join(self, event: quic_events.StreamDataReceived) -> tuple[bytes, bool]:
+        """The bytes of this event and of those that continue it, and whether the stream ends there."""
+        parts, fin = [event.data], event.end_stream
+        while not fin and self.continues(event.stream_id):
+            more = self._events.popleft()
+            assert isinstance(more, quic_events.StreamDataReceived), "continues() looked"
+            parts.append(more.data)
+            fin = more.end_stream
+        return b"".join(parts), fin
+
     def stop_receiving(self, stream_id: int, code: int) -> bool:
         """Ask the peer to stop. False if there is nothing left to stop."""
         stream = self._streams.get(stream_id)
@@ -230,6 +247,17 @@ class Engine(PacketWriter):
         super()._discard_stream(stream)
         self._stream_consumed.pop(stream.stream_id or 0, None)
 
+    def hold_stream(self, stream_id: int) -> None:
+        """See ``Session.hold_stream``."""
+        self._held_streams.add(stream_id)
+
+    def release_stream(self, stream_id: int) -> None:
+        """See ``Session.release_stream``."""
+        self._held_streams.discard(stream_id)
+        if stream_id in self._owed_streams:
+            self._owed_streams.remove(stream_id)
+            self._stream_limit(stream_id).value += 1
+
     def _handle_connection_close_frame(
         self, context: QuicReceiveContext, frame_type: int, buf: Buffer
     ) -> None:
@@ -242,6 +270,7 @@ class Engine(PacketWriter):
         super()._initialize(peer_cid)
         NodeContext.adopt(self.tls, self._credentials, self._auth, self._expected)
         self.app_space = self._spaces[tls.Epoch.ONE_RTT]
+        self.one_rtt = self._cryptos[tls.Epoch.ONE_RTT]
 
     def _replenish_connection_ids(self) -> None:
         # aioquic calls this wherever its own connection ids change.

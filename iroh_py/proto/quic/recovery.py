@@ -11,15 +11,17 @@ import logging
 import math
 from collections.abc import Callable
 
-from aioquic.quic.congestion.base import create_congestion_control
 from aioquic.quic.logger import QuicLoggerTrace
-from aioquic.quic.recovery import QuicPacketPacer, QuicPacketRecovery
+from aioquic.quic.packet_builder import QuicSentPacket
+from aioquic.quic.recovery import QuicPacketPacer, QuicPacketRecovery, QuicPacketSpace
+
+from iroh_py.proto.quic.congestion import NodeCubic
 
 #: A silent outage is noticed this long after it ends at the latest, by either side's probe. Two packets in
 #: two seconds cost nothing; the original doubles up to 65536 probe timeouts.
 MAX_PROBE_INTERVAL = 2.0
-#: A loss time is computed as sent + delay and checked as now - delay: rounding must not make a timer fire for ever
-#: without effect, as it does when a virtual clock jumps exactly to it.
+#: A loss time is computed as sent + delay and checked as now - delay: rounding must not make a timer fire
+#: for ever without effect, as it does when a virtual clock jumps exactly to it.
 ROUNDING = 1e-6
 #: Below this round trip time pacing gains nothing (the window is a few packets) and costs a timer per burst.
 PACED_RTT = 0.004
@@ -28,6 +30,8 @@ PACED_RTT = 0.004
 BURST_TIME = 0.004
 #: And never less than this many packets, which is what Linux coalesces anyway.
 BURST_PACKETS = 16
+#: As many as anyone wants.
+UNPACED = 1 << 30
 #: Twice the window per round trip in slow start would be RFC 9002's cap; 1.25 is its recommendation (7.7).
 PACING_GAIN = 1.25
 
@@ -53,8 +57,17 @@ class BurstPacer(QuicPacketPacer):
             return None
         return now + (self._burst / 2 - self._tokens) / self._rate
 
-    def update_after_send(self, now: float) -> None:
-        self._tokens -= self._max_datagram_size
+    def packets_allowed(self, now: float) -> int:
+        """How many full packets may be sent at once; the last one may overdraw."""
+        if not self._rate:
+            return UNPACED
+        if self.next_send_time(now) is not None:
+            return 0
+        return math.ceil(self._tokens / self._max_datagram_size)
+
+    def spend(self, packets: int) -> None:
+        """So many packets were sent."""
+        self._tokens -= packets * self._max_datagram_size
 
     def update_rate(self, congestion_window: int, smoothed_rtt: float) -> None:
         if smoothed_rtt < PACED_RTT:
@@ -90,7 +103,8 @@ class Recovery(QuicPacketRecovery):
             quic_logger=quic_logger,
         )
         self._max_datagram_size = max_datagram_size
-        self._pacer = BurstPacer(max_datagram_size=max_datagram_size)
+        self._cc = self.cubic = NodeCubic(max_datagram_size=max_datagram_size)
+        self.burst_pacer = self._pacer = BurstPacer(max_datagram_size=max_datagram_size)
 
     @property
     def rtt(self) -> float | None:
@@ -119,10 +133,10 @@ class Recovery(QuicPacketRecovery):
 
     def start_over(self) -> None:
         """A path of unknown speed: initial window, no round trip time. Bytes still in flight stay counted."""
-        in_flight = self._cc.bytes_in_flight
-        self._cc = create_congestion_control("cubic", max_datagram_size=self._max_datagram_size)
-        self._cc.bytes_in_flight = in_flight
-        self._pacer = BurstPacer(max_datagram_size=self._max_datagram_size)
+        self._cc = self.cubic = NodeCubic(
+            max_datagram_size=self._max_datagram_size, in_flight=self._cc.bytes_in_flight
+        )
+        self.burst_pacer = self._pacer = BurstPacer(max_datagram_size=self._max_datagram_size)
         self._rtt_initialized = False
         self._rtt_latest = self._rtt_smoothed = self._rtt_variance = 0.0
         self._rtt_min = math.inf
@@ -130,6 +144,23 @@ class Recovery(QuicPacketRecovery):
     def set_mtu(self, size: int) -> None:
         """Count in packets of ``size`` bytes from now on; the window stays what it is in bytes."""
         self._max_datagram_size = size
-        self._cc._max_datagram_size = size  # type: ignore[attr-defined]
-        self._cc.additive_increase_factor = size  # type: ignore[attr-defined]
+        self.cubic.set_mtu(size)
         self._pacer._max_datagram_size = size
+
+    def on_packets_sent(self, packets: list[QuicSentPacket], space: QuicPacketSpace, now: float) -> bool:
+        """``on_packet_sent`` for 1-RTT packets sent together. Whether any of them wants an answer."""
+        sent = space.sent_packets
+        eliciting, flight, size = 0, [], 0
+        for packet in packets:
+            packet.sent_time = now
+            sent[packet.packet_number] = packet
+            eliciting += packet.is_ack_eliciting
+            if packet.in_flight:
+                flight.append(packet)
+                size += packet.sent_bytes
+        space.ack_eliciting_in_flight += eliciting
+        if eliciting:
+            self._time_of_last_sent_ack_eliciting_packet = now
+        if flight:
+            self.cubic.packets_sent(flight, size, now)
+        return eliciting > 0

@@ -310,6 +310,18 @@ class Session:
         """The application has read ``size`` bytes; the peer may send as many more (RFC 9000 section 4)."""
         self._engine.consume(stream_id, size)
 
+    def hold_stream(self, stream_id: int) -> None:
+        """The application has not taken this stream of the peer yet, so its end lets the peer open no other.
+
+        Without it a peer can open and end streams without bound while nobody accepts them: an empty stream
+        costs it no flow control.
+        """
+        self._engine.hold_stream(stream_id)
+
+    def release_stream(self, stream_id: int) -> None:
+        """The application has taken a held stream; harmless for any other."""
+        self._engine.release_stream(stream_id)
+
     # Datagrams
 
     @property
@@ -383,7 +395,10 @@ class Session:
             if event.end_stream:
                 self._stopped.discard(event.stream_id)
             return
-        self._events.append(StreamData(event.stream_id, event.data, event.end_stream))
+        data, fin = event.data, event.end_stream
+        if not fin and self._engine.continues(event.stream_id):
+            data, fin = self._engine.join(event)
+        self._events.append(StreamData(event.stream_id, data, fin))
 
     def _complete(self, event: quic_events.HandshakeCompleted) -> None:
         context = self._engine.node_context

@@ -12,33 +12,43 @@ from collections import deque
 from collections.abc import Iterator
 
 from aioquic import tls
-from aioquic.quic.connection import QuicConnection, QuicNetworkPath, stream_is_client_initiated
+from aioquic.quic.connection import NetworkAddress, QuicNetworkPath, stream_is_client_initiated
 from aioquic.quic.packet import QuicFrameType, QuicPacketType
 from aioquic.quic.packet_builder import QuicPacketBuilder, QuicPacketBuilderStop
 from aioquic.quic.recovery import QuicPacketSpace
 from aioquic.quic.stream import QuicStream
 
+from iroh_py.proto.quic.bulk import write_bulk
+from iroh_py.proto.quic.reader import PacketReader
+from iroh_py.proto.quic.recovery import Recovery
+
 #: Packets per ``transmit``; the rest is due at once, after the owner had a look at its sockets.
 MAX_BATCH = 48
+#: Packets of one stream in a row when several want to send.
+BULK_SHARE = 8
 #: Less than this is not worth a frame header: the packet counts as full.
 MIN_FRAME_ROOM = 64
 
 
-class PacketWriter(QuicConnection):
+class PacketWriter(PacketReader):
     """A connection that fills its packets by itself."""
 
-    app_space: QuicPacketSpace
+    _loss: Recovery
+    #: Streams of the peer that the application has not taken yet, and those of them that are over meanwhile.
+    _held_streams: set[int]
+    _owed_streams: set[int]
 
     def _write_application(
         self, builder: QuicPacketBuilder, network_path: QuicNetworkPath, now: float
     ) -> None:
-        crypto = self._cryptos[tls.Epoch.ONE_RTT]
+        crypto = self.one_rtt
         if not crypto.send.is_valid():
             return
         space = self.app_space
-        pacer = self._loss._pacer
+        pacer = self._loss.burst_pacer
         active = deque(self._active_streams())
-        for _ in range(MAX_BATCH):
+        left = MAX_BATCH
+        while left > 0:
             ack = space.ack_at is not None and space.ack_at <= now
             if not ack:
                 self._pacing_at = pacer.next_send_time(now)
@@ -58,8 +68,54 @@ class PacketWriter(QuicConnection):
                 return
             packet = builder._packet
             if packet is not None and packet.in_flight:
-                pacer.update_after_send(now)
+                pacer.spend(1)
+            left -= 1
+            if active and left and not self._datagrams_pending and builder.max_total_bytes is None:
+                left -= self._write_bulk(builder, active, now, left)
         self._pacing_at = now
+
+    def _write_bulk(
+        self, builder: QuicPacketBuilder, active: deque[QuicStream], now: float, left: int
+    ) -> int:
+        """Full packets of the active streams in turn, as many as window, pacing and batch allow."""
+        if self._quic_logger is not None or builder.max_flight_bytes is None:
+            return 0
+        if builder._packet is not None:
+            builder._end_packet()
+        total = 0
+        for _ in range(len(active)):
+            room = (builder.max_flight_bytes - builder._flight_bytes) // self._max_datagram_size
+            limit = min(left - total, room, self._loss.burst_pacer.packets_allowed(now))
+            share = limit if len(active) == 1 else min(limit, BULK_SHARE)
+            stream = active[0]
+            sender = stream.sender
+            if share < 1:
+                break
+            if not (stream.is_blocked or sender.reset_pending or sender.buffer_is_empty):
+                before = sender.highest_offset
+                credit = before + self._remote_max_data - self._remote_max_data_used
+                stop = min(credit, stream.max_stream_data_remote)
+                count = write_bulk(builder, self.one_rtt, self._peer_cid.cid, stream, stop, share)
+                self._remote_max_data_used += sender.highest_offset - before
+                self._loss.burst_pacer.spend(count)
+                total += count
+            active.rotate(-1)
+        return total
+
+    def _flush_builder(
+        self, builder: QuicPacketBuilder, network_path: QuicNetworkPath, peer_cid: bytes, now: float
+    ) -> list[tuple[bytes, NetworkAddress]]:
+        if not self._handshake_confirmed or self._quic_logger is not None:
+            return super()._flush_builder(builder, network_path, peer_cid, now)
+        datagrams, packets = builder.flush()
+        if packets:
+            self._packet_number = builder.packet_number
+            eliciting = self._loss.on_packets_sent(packets, self.app_space, now)
+            if eliciting and not self._ack_eliciting_sent_since_receipt:
+                self._close_at = now + self._idle_timeout()
+                self._ack_eliciting_sent_since_receipt = True
+        addr = network_path.addr
+        return [(datagram, addr) for datagram in datagrams]
 
     def _active_streams(self) -> Iterator[QuicStream]:
         """The streams that want to send a frame, in the order of service; finished ones are discarded."""
@@ -85,7 +141,10 @@ class PacketWriter(QuicConnection):
         assert stream_id is not None, "only the crypto streams have no id"
         del self._streams[stream_id]
         if stream_is_client_initiated(stream_id) != self._is_client:
-            self._stream_limit(stream_id).value += 1
+            if stream_id in self._held_streams:
+                self._owed_streams.add(stream_id)
+            else:
+                self._stream_limit(stream_id).value += 1
 
     def _write_control(
         self, builder: QuicPacketBuilder, path: QuicNetworkPath, space: QuicPacketSpace
