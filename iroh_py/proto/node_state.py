@@ -6,7 +6,7 @@ A node has *paths* (``paths.py``). One proven path is *best* and carries payload
 
 * **we moved**: our network changed (``handle_network_change``);
 * **silence**: data that wants an answer was sent, or a heartbeat ping, and nothing came back;
-* **the peer moved**: something authentic arrived on another path while best was quiet (``_contest``).
+* **the peer moved**: something authentic arrived on another path (``contest.py``).
 
 Doubt never waits: rounds of pings go to all paths in a dense rhythm (``pings.ProbeRhythm``), payload meanwhile goes to
 best *and* to the other plausible way (the address just heard from, within three times the bytes it sent; the relay).
@@ -24,6 +24,7 @@ from iroh_py.events import HolePunched, PathChanged, PathProven, PathSuspected, 
 from iroh_py.keys import NodeId
 from iroh_py.network import Addr
 from iroh_py.proto.actions import Action, Kick, OfferAddresses, SendDisco, SetMtu
+from iroh_py.proto.contest import Contest, Sign, Verdict
 from iroh_py.proto.disco import Ping, Pong
 from iroh_py.proto.path_table import PathTable
 from iroh_py.proto.paths import BASE_MTU, Path, PathState, RelayPath, UdpPath, better_path
@@ -43,12 +44,6 @@ GIVE_UP = 5.0
 MTU_COOLDOWN = 60.0
 #: Offers of addresses over the relay: not more often than this while nothing new happened, in seconds.
 OFFER_INTERVAL = 2.0
-#: A contest that the path in use has just won is not repeated for this long (a peer may ping from two uplinks).
-CONTEST_PAUSE = 1.0
-#: A peer whose payload came by the path in use this shortly before it came by another one has changed its mind.
-CHANGE_OF_MIND = 3.0
-#: Beyond a round trip and a quarter, what the path in use gets to answer in a contest: scheduling noise, in seconds.
-VERDICT_MARGIN = 0.005
 
 
 class NodeState:
@@ -65,12 +60,7 @@ class NodeState:
         self.last_used = now
         self.suspect_since: float | None = None
         self._suspect_why = ""
-        self._contender: PathState | None = None
-        self._contest_since = now
-        self._contest_won = now - CONTEST_PAUSE
-        self._contest_kicked = False
-        self._contest_how = ""
-        self._followed = now - 2 * CHANGE_OF_MIND
+        self._contest = Contest(now, higher_id=shared.node_id.raw > node_id.raw)
         #: Since when an answer to data is awaited.
         self._awaiting: float | None = None
         self._pong_due: float | None = None
@@ -88,7 +78,7 @@ class NodeState:
     @property
     def steady(self) -> bool:
         """Whether payload has one undoubted direct path: the common case, kept cheap."""
-        return self.best is not None and self.suspect_since is None and self._contender is None
+        return self.best is not None and self.suspect_since is None and self._contest.contender is None
 
     def active(self, now: float) -> bool:
         """Whether a path to this node is worth keeping."""
@@ -121,12 +111,12 @@ class NodeState:
         """
         self.last_used = now
         best = self.best
-        if best is not None and self.suspect_since is None and self._contender is None:
+        if best is not None and self.suspect_since is None and self._contest.contender is None:
             return [(best.path, None)]
         out: dict[Path, PathState | None] = {}
         if best is not None:
             out = dict.fromkeys(self._ways(best.path))
-        contender = self._contender
+        contender = self._contest.contender
         if contender is not None:
             out.setdefault(contender.path, None if contender.proven else contender)
         if self.relay is not None:
@@ -169,7 +159,7 @@ class NodeState:
         if not self.active(now):
             return []
         self._suspect(now, "our network changed")
-        self._contender = None
+        self._contest.end()
         self._last_offer = None
         for state in self.paths:
             state.mtu = BASE_MTU  # the new uplink may carry less
@@ -195,8 +185,8 @@ class NodeState:
                 actions += self._ping(now, state)
             if self._overdue(now):
                 actions += self._kick(now, reset=False)
-        elif new or self._contestable(now, state):
-            actions += self._contest(now, state, "ping")
+        elif new or self._challengeable(now, state):
+            actions += self._challenge(now, state, Sign.PING)
         return actions
 
     def handle_pong(self, now: float, path: Path, pong: Pong) -> list[Action]:
@@ -255,7 +245,7 @@ class NodeState:
             return []
         if not fresh or not isinstance(path, UdpPath):
             return []
-        return self._contest(now, state, "payload") if self._contestable(now, state) else []
+        return self._challenge(now, state, Sign.PAYLOAD) if self._challengeable(now, state) else []
 
     def handle_sent(self, now: float, *, wants_answer: bool) -> None:
         """Payload went out; if it wants an answer, silence from now on means something."""
@@ -281,7 +271,7 @@ class NodeState:
                 state.pings_lost += 1
         verdict = self._verdict_at()
         if verdict is not None and now >= verdict:
-            actions += self._decide_contest(now)
+            actions += self._decide(now)
         if self._silent(now):
             self._suspect(now, "silence")
         if self._given_up(now):
@@ -331,10 +321,6 @@ class NodeState:
         """Whether data has been waiting for an answer longer than a working path takes."""
         return self._awaiting is not None and now - self._awaiting > self._patience(0.05)
 
-    def _quiet(self, now: float, state: PathState) -> bool:
-        """Whether a path in use has been silent for longer than the network's own jitter explains."""
-        return state.quiet_for(now) > max(2 * (state.latency or 0.0), 0.03)
-
     def _suspect(self, now: float, why: str) -> None:
         """Doubt the path in use and look for all others."""
         if self.best is not None and (self.suspect_since is None or why != self._suspect_why):
@@ -348,18 +334,15 @@ class NodeState:
     def _clear_doubt(self, now: float) -> None:
         """The path in use works."""
         self.suspect_since = None
-        self._contender = None
+        self._contest.end()
         self._rhythm.stop()
         self._announce(now)
 
-    def _contest(self, now: float, state: PathState, how: str) -> list[Action]:
+    def _challenge(self, now: float, state: PathState, sign: Sign) -> list[Action]:
         """The node was heard on another path: it may have moved. Ask both paths, and use both until one answers."""
-        if self._contender is not state and self._outranks(now, how):
-            self._contender = state
-            self._contest_how = how
-            self._contest_since = now
-            self._contest_kicked = False
-            self._tell(PeerMoved(now, self.node_id, str(state.path), how))
+        contest = self._contest
+        if contest.begin(now, state, sign):
+            self._tell(PeerMoved(now, self.node_id, str(state.path), sign.value))
             self._rhythm.start(now, "the peer was heard elsewhere")
         actions: list[Action] = []
         if state.last_ping is None or now - state.last_ping >= max(state.latency or 0.0, 0.02):
@@ -367,64 +350,31 @@ class NodeState:
             if self.best is not None:
                 actions += self._ping(now, self.best)
         # Payload comes by another way because the peer moved: what is in flight by the old one is lost.
-        moved = how == "payload" and self.best is not None and not self._contest_kicked
+        moved = sign is Sign.PAYLOAD and self.best is not None and not contest.kicked
         if moved or self._overdue(now):
-            self._contest_kicked = True
+            contest.kicked = True
             actions += self._kick(now, reset=False)
         return actions
 
-    def _follows(self, now: float, contender: PathState, best: PathState) -> bool:
-        """Whether we give way although the path in use works: the peer sends by the contender.
-
-        If it sent by the path in use until now, it changed its mind (another default route, a cheaper uplink), and we
-        go along. If it never did, both sides prefer different paths, and one has to decide, or they would question each
-        other for ever: the higher node id follows. Two changes of mind at once end in the second case.
-        """
-        since = self._contest_since
-        if not contender.proven or (contender.last_payload or 0.0) < since or (best.last_payload or 0.0) >= since:
-            return False
-        if best.last_payload is not None and since - best.last_payload < CHANGE_OF_MIND < now - self._followed:
-            self._followed = now
+    def _challengeable(self, now: float, state: PathState) -> bool:
+        """Whether a sign of life on another path puts the one in use into question."""
+        if self.best is None or self.suspect_since is not None or not state.proven:
             return True
-        return self.shared.node_id.raw > self.node_id.raw
-
-    def _outranks(self, now: float, how: str) -> bool:
-        """Whether a new sign of life takes the contender's place.
-
-        Payload tells where the peer sends; a ping, only where it could (it pings from all its addresses at once).
-        """
-        contender = self._contender
-        if contender is None or self._quiet(now, contender):
-            return True
-        return how == "payload" and self._contest_how == "ping"
-
-    def _contestable(self, now: float, state: PathState) -> bool:
-        """Whether a sign of life on another path is worth a contest; not if the path in use just won one."""
-        best = self.best
-        if best is None or self.suspect_since is not None or not state.proven:
-            return True
-        return now - self._contest_won > CONTEST_PAUSE
+        return self._contest.may_begin(now)
 
     def _verdict_at(self) -> float | None:
-        """When a contest is decided: the path in use had time to answer by then."""
-        if self._contender is None or self.best is None or self.suspect_since is not None:
-            return None
-        return self._contest_since + 1.25 * (self.best.latency or 0.0) + VERDICT_MARGIN
+        return None if self.suspect_since is not None else self._contest.verdict_at(self.best)
 
-    def _decide_contest(self, now: float) -> list[Action]:
-        """The time of the verdict has come: the path in use stays if it was heard, else a proven contender wins."""
-        best, contender = self.best, self._contender
+    def _decide(self, now: float) -> list[Action]:
+        """The contest is over, or goes on because neither path answered."""
+        best, contender = self.best, self._contest.contender
         assert best is not None and contender is not None
-        if best.quiet_for(now) <= now - self._contest_since:
-            if self._follows(now, contender, best):
-                return self._adopt(now, contender)
-            self._contest_won = now
-            self._clear_doubt(now)
-            return []
-        if contender.proven and contender.last_pong is not None and contender.last_pong >= self._contest_since:
+        verdict = self._contest.decide(now, best)
+        if verdict is Verdict.MOVE:
             return self._adopt(now, contender)
-        self._contest_since = now  # neither answered yet: the rounds go on
-        if best.quiet_for(now) > self._patience(0.15):
+        if verdict is Verdict.STAY:
+            self._clear_doubt(now)
+        elif best.quiet_for(now) > self._patience(0.15):
             self._suspect(now, "silence")
         return []
 
@@ -438,7 +388,7 @@ class NodeState:
             self._pong_due = None
             if not after_doubt:
                 return []
-            if self._contender is not None and self.suspect_since is None:
+            if self._contest.contender is not None and self.suspect_since is None:
                 return []  # it lives, which the verdict will take into account
             doubted = self.suspect_since is not None
             self._clear_doubt(now)
@@ -448,9 +398,9 @@ class NodeState:
             return actions
         if self.suspect_since is not None:
             return self._adopt(now, state) if after_doubt else []
-        if self._contender is state:
+        if self._contest.contender is state:
             verdict = self._verdict_at()
-            return self._decide_contest(now) if verdict is not None and now >= verdict else []
+            return self._decide(now) if verdict is not None and now >= verdict else []
         in_use = best.last_payload is not None and now - best.last_payload < 1.0
         given = in_use and self.shared.node_id.raw > self.node_id.raw  # the peer decides while it sends there
         if not best.trusted(now) or (better_path(state, best) and not given):
@@ -536,7 +486,7 @@ class NodeState:
 
     def _wants_path(self, now: float) -> bool:
         """Whether rounds of pings shall go on."""
-        return self.active(now) and (self.best is None or self.suspect_since is not None or self._contender is not None)
+        return self.active(now) and (self.best is None or self.suspect_since is not None or self._contest.contender is not None)
 
     def _heartbeat(self, now: float) -> list[Action]:
         """Keep the path in use alive and notice when it is not; compare paths now and then."""
