@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import io
 from collections.abc import Iterator
 
 import pytest
+from aioquic.quic.logger import QuicLogger
 from quic_pair import CONFIG, Pair, Side
 
 from iroh_py.errors import LocalProtocolError
-from iroh_py.proto.quic import DatagramReceived, Event, StreamReset, StreamStopped
+from iroh_py.proto.quic import DatagramReceived, Event, StreamData, StreamReset, StreamStopped
 
 SMALL = dataclasses.replace(CONFIG, stream_window=100_000, connection_window=250_000)
 BOTH_WAYS = pytest.mark.parametrize("dialler_sends", [True, False], ids=["from-client", "from-server"])
@@ -245,6 +247,47 @@ def test_datagrams_arrive_up_to_the_announced_size() -> None:
         pair.client.quic.send_datagram(bytes(limit + 1))
     pair.run(lambda: len(pair.server.of(DatagramReceived)) == 4, within=1)
     assert [len(event.data) for event in pair.server.of(DatagramReceived)] == [0, 1, limit - 1, limit]
+
+
+@BOTH_WAYS
+def test_new_keys_in_the_middle_of_a_transfer_lose_nothing(dialler_sends: bool) -> None:
+    """A key update by either side (RFC 9001 section 6) goes unnoticed."""
+    pair = Pair.connected(bytes_per_second=4e6)
+    sender, receiver = roles(pair, dialler_sends)
+    data = pattern(2_000_000)[:2_000_000]
+    stream = sender.quic.open_stream(False)
+    sender.quic.write(stream, data, fin=True)
+    for side in (sender, receiver):
+        pair.advance(0.15)
+        phase = side.quic._engine.one_rtt.send.key_phase
+        side.quic._engine.request_key_update()
+        pair.advance(0.1)
+        assert side.quic._engine.one_rtt.send.key_phase != phase
+    pair.run(lambda: stream in receiver.finished, within=5)
+    assert receiver.received[stream] == data
+
+
+def test_qlog_and_secrets_are_written_on_request() -> None:
+    """With a qlog sink every packet goes the long way, and the transfer is the same."""
+    logger, secrets = QuicLogger(), io.StringIO()
+    config = dataclasses.replace(CONFIG, quic_logger=logger, secrets_log_file=secrets)
+    pair = Pair.connected(client=config)
+    stream = pair.client.quic.open_stream(True)
+    pair.client.quic.write(stream, bytes(100_000), fin=True)
+    pair.run(lambda: stream in pair.server.finished, within=1)
+    events = logger.to_dict()["traces"][0]["events"]
+    assert sum(event["name"] == "transport:packet_sent" for event in events) > 80
+    assert "CLIENT_TRAFFIC_SECRET_0" in secrets.getvalue()
+
+
+def test_bytes_of_one_batch_come_as_one_event() -> None:
+    """Packets that arrived together are handed out together, so that the application wakes once."""
+    pair = Pair.connected()
+    stream = pair.client.quic.open_stream(False)
+    pair.client.quic.write(stream, pattern(9000)[:9000], fin=True)
+    for datagram in pair.client.quic.transmit(pair.now):
+        pair.server.quic.receive(pair.now, datagram)
+    assert pair.server.quic.poll_event() == StreamData(stream, pattern(9000)[:9000], True)
 
 
 def test_datagram_queue_drops_the_oldest() -> None:

@@ -17,16 +17,14 @@ from aioquic.quic import events as quic_events
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnectionState, QuicReceiveContext
 from aioquic.quic.packet import QuicErrorCode
-from aioquic.quic.packet_builder import QuicPacketBuilder
 from aioquic.quic.recovery import QuicPacketSpace
-from aioquic.quic.stream import QuicStream
 
 from iroh_py.errors import LocalProtocolError
 from iroh_py.keys import NodeId
 from iroh_py.proto.quic.config import QuicConfig
 from iroh_py.proto.quic.context import NodeContext
+from iroh_py.proto.quic.flow import FlowControl
 from iroh_py.proto.quic.recovery import Recovery
-from iroh_py.proto.quic.writer import PacketWriter
 from iroh_py.proto.tls import Credentials, TlsAuth, server_name
 
 #: QUIC sees this one address for ever: which path a datagram takes is not its business. It does not look like
@@ -36,14 +34,12 @@ PEER_ADDRESS = ("node", 0)
 CID_LENGTH = 8
 #: What we announce as the largest DATAGRAM frame: any that fits a UDP packet.
 MAX_DATAGRAM_FRAME = 65535
-#: Flow control is raised when this part of the window was read: more often costs packets, less often stalls.
-UPDATE_FRACTION = 4
 
 logger = logging.getLogger("iroh_py.quic")
 logger.addHandler(logging.NullHandler())
 
 
-class Engine(PacketWriter):
+class Engine(FlowControl):
     """One aioquic connection with node identities, consumption-based flow control and our loss recovery."""
 
     def __init__(
@@ -56,7 +52,9 @@ class Engine(PacketWriter):
         original_cid: bytes | None = None,
     ) -> None:
         """A client if ``dial`` names node and ALPN, else a server for a client's first destination id."""
-        self._node_config = config
+        self._max_waiting_streams = config.max_streams
+        self._stream_window = config.stream_window
+        self._connection_window = config.connection_window
         self._credentials = credentials
         self._auth = auth
         self._expected = dial[0] if dial is not None else None
@@ -76,7 +74,7 @@ class Engine(PacketWriter):
             limit.value = limit.sent = config.max_streams
         self._datagrams_pending = deque(maxlen=config.datagram_queue)
         self._consumed = 0
-        self._stream_consumed: dict[int, int] = {}
+        self._stream_consumed = {}
         self._held_streams = set()
         self._owed_streams = set()
         # A placeholder until the first packet makes the real one.
@@ -145,7 +143,7 @@ class Engine(PacketWriter):
     def open_stream(self, bidirectional: bool) -> int:
         """See ``Session.open_stream``."""
         blocked = self._streams_blocked_bidi if bidirectional else self._streams_blocked_uni
-        if len(blocked) >= self._node_config.max_streams:
+        if len(blocked) >= self._max_waiting_streams:
             raise LocalProtocolError(f"{len(blocked)} streams already wait for the peer to allow more")
         stream_id = self.get_next_available_stream_id(is_unidirectional=not bidirectional)
         self._get_or_create_stream_for_send(stream_id)
@@ -188,75 +186,6 @@ class Engine(PacketWriter):
         if stream is None or stream.sender._reset_error_code is not None:
             return 0
         return stream.sender._buffer_stop - stream.sender._buffer_start
-
-    # Flow control by consumption (aioquic raises it by what arrives, so that a slow reader is flooded)
-
-    def consume(self, stream_id: int, size: int) -> None:
-        """The application has read ``size`` bytes of this stream."""
-        self._consumed += size
-        stream = self._streams.get(stream_id)
-        if stream is None or stream.receiver.is_finished:
-            return
-        consumed = self._stream_consumed.get(stream_id, 0) + size
-        self._stream_consumed[stream_id] = consumed
-        window = self._node_config.stream_window
-        if consumed + window - stream.max_stream_data_local >= window // UPDATE_FRACTION:
-            stream.max_stream_data_local = consumed + window
-
-    def _write_connection_limits(self, builder: QuicPacketBuilder, space: QuicPacketSpace) -> None:
-        window = self._node_config.connection_window
-        limit = self._local_max_data
-        if self._consumed + window - limit.value >= window // UPDATE_FRACTION:
-            limit.value = self._consumed + window
-        # The inherited method doubles max_data once more than half of it arrived; hide that from it.
-        used, limit.used = limit.used, 0
-        try:
-            super()._write_connection_limits(builder=builder, space=space)
-        finally:
-            limit.used = used
-
-    def _write_stream_limits(
-        self, builder: QuicPacketBuilder, space: QuicPacketSpace, stream: QuicStream
-    ) -> None:
-        if stream.max_stream_data_local == stream.max_stream_data_local_sent:
-            return
-        if stream.receiver.is_finished:
-            stream.max_stream_data_local_sent = stream.max_stream_data_local
-            return
-        receiver = stream.receiver
-        highest, receiver.highest_offset = receiver.highest_offset, 0
-        try:
-            super()._write_stream_limits(builder=builder, space=space, stream=stream)
-        finally:
-            receiver.highest_offset = highest
-
-    def _handle_reset_stream_frame(self, context: QuicReceiveContext, frame_type: int, buf: Buffer) -> None:
-        start = buf.tell()
-        stream_id = buf.pull_uint_var()
-        buf.seek(start)
-        stream = self._streams.get(stream_id)
-        finished = stream is not None and stream.receiver.is_finished
-        super()._handle_reset_stream_frame(context, frame_type, buf)
-        stream = self._streams.get(stream_id)
-        if stream is not None and not finished:
-            # Nobody will ever read what was not handed out before the reset.
-            self._consumed += stream.receiver.highest_offset - stream.receiver.starting_offset()
-            self._stream_consumed.pop(stream_id, None)
-
-    def _discard_stream(self, stream: QuicStream) -> None:
-        super()._discard_stream(stream)
-        self._stream_consumed.pop(stream.stream_id or 0, None)
-
-    def hold_stream(self, stream_id: int) -> None:
-        """See ``Session.hold_stream``."""
-        self._held_streams.add(stream_id)
-
-    def release_stream(self, stream_id: int) -> None:
-        """See ``Session.release_stream``."""
-        self._held_streams.discard(stream_id)
-        if stream_id in self._owed_streams:
-            self._owed_streams.remove(stream_id)
-            self._stream_limit(stream_id).value += 1
 
     def _handle_connection_close_frame(
         self, context: QuicReceiveContext, frame_type: int, buf: Buffer

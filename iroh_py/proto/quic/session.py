@@ -30,6 +30,7 @@ from iroh_py.proto.quic.events import (
     StreamReset,
     StreamStopped,
 )
+from iroh_py.proto.quic.liveness import Farewell, KeepAlive
 from iroh_py.proto.tls import Credentials, TlsAuth
 
 #: A close frame has to fit one packet together with its header; UTF-8 bytes.
@@ -54,15 +55,12 @@ class Session:
         self._config = config
         self._events: deque[Event] = deque()
         self._stopped: set[int] = set()
-        self._received_at = now
-        self._keep_alive_at: float | None = None
+        self._keep_alive = KeepAlive(now, config.keep_alive)
+        self._farewell = Farewell()
         self._expires_at = None if engine._is_client else now + config.handshake_timeout
         self._closed_by_us = False
         self._closed_announced = False
         self._timed_out: IrohError | None = None
-        self._farewell: list[bytes] = []
-        self._farewell_due = False
-        self._late_packets = 0
         self.node_id = node_id
         self.alpn = alpn
         self.is_client = engine._is_client
@@ -167,7 +165,7 @@ class Session:
         """
         engine = self._engine
         if engine.over:
-            self._answer_late()
+            self._farewell.heard()
             return False
         space = engine.app_space
         newest = space.largest_received_packet
@@ -181,7 +179,7 @@ class Session:
         # The packet space is replaced by the first packet of a handshake.
         if engine.app_space is space and space.largest_received_packet == newest:
             return False
-        self._received_at = now
+        self._keep_alive.heard(now)
         return True
 
     def handle_timeout(self, now: float) -> None:
@@ -197,8 +195,8 @@ class Session:
         engine.fire(now)
         if idle and engine.terminated:
             self._timed_out = self._silence()
-        elif self.handshake_done and self._keep_alive_due() <= now and not engine.over:
-            self._keep_alive_at = now + self._config.keep_alive
+        elif self.handshake_done and self._keep_alive.due <= now:
+            self._keep_alive.asked(now)
             self.probe(now)
 
     # Out
@@ -206,13 +204,12 @@ class Session:
     def transmit(self, now: float) -> list[bytes]:
         """The datagrams to send now, each at most the MTU."""
         engine = self._engine
-        farewell = engine._close_pending
+        closing = engine._close_pending
         datagrams = engine.transmit(now)
-        if farewell:
-            self._farewell = list(datagrams)
-        elif self._farewell_due:
-            self._farewell_due = False
-            return list(self._farewell)
+        if closing:
+            self._farewell.said(datagrams)
+        elif engine.over and not engine.terminated:
+            datagrams = self._farewell.again()
         return datagrams
 
     def next_timeout(self) -> float | None:
@@ -222,7 +219,7 @@ class Session:
         if at is None or engine.over:
             return at
         if self.handshake_done:
-            return min(at, self._keep_alive_due())
+            return min(at, self._keep_alive.due)
         return at if self._expires_at is None else min(at, self._expires_at)
 
     def poll_event(self) -> Event | None:
@@ -357,21 +354,11 @@ class Session:
         if self.closed:
             raise LocalProtocolError("the connection is closed")
 
-    def _keep_alive_due(self) -> float:
-        due = self._received_at + self._config.keep_alive
-        return due if self._keep_alive_at is None else max(due, self._keep_alive_at)
-
     def _silence(self) -> IrohError:
         """The error of a connection on which nothing arrived for too long."""
         if not self.handshake_done:
             return ConnectTimeoutError("the node did not answer in time")
         return TimedOutError("nothing arrived from the peer for the whole idle timeout")
-
-    def _answer_late(self) -> None:
-        """The peer has not heard our close: repeat it after 1, 2, 4, 8 ... late packets (RFC 9000 10.2.1)."""
-        self._late_packets += 1
-        count = self._late_packets
-        self._farewell_due = bool(self._farewell) and not self.drained and count & (count - 1) == 0
 
     def _translate(self, event: quic_events.QuicEvent) -> None:
         """Turn an event of aioquic into ours; the others are internal."""
