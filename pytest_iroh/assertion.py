@@ -74,6 +74,8 @@ class heals:
         self._pulse: ConnectionPulse | CallPulse | None = None
         self._inner: tuple[Portal, heals] | None = None
         self._entered = 0.0
+        #: Why there was no answer; asked while the pulse still beats.
+        self._trouble = ""
 
     # --- async with ---
 
@@ -93,8 +95,9 @@ class heals:
             calls.start_task() if CallPulse.is_async(self._subject) else calls.start()
             await calls.wait_answer(0.0, start_timeout)
         if not self._pulse.beats.count:
+            story = self._dead()
             await self._stop()
-            raise DidNotHeal(self._dead())
+            raise DidNotHeal(story)
         return healing
 
     async def __aexit__(
@@ -136,8 +139,9 @@ class heals:
         pulse = self._pulse = CallPulse(subject, self._interval)
         pulse.start()
         if pulse.wait(0.0, self._start_timeout) is None:
+            story = self._dead()
             pulse.stop()
-            raise DidNotHeal(self._dead())
+            raise DidNotHeal(story)
         return self._healing
 
     def __exit__(
@@ -225,6 +229,7 @@ class heals:
         first_byte = beats.first_byte(changed_at)
         healing.first_byte = None if first_byte is None else first_byte - changed_at
         if answer is None:
+            self._trouble = self._pulse.trouble()
             self._recorder.note("payload", "", f"no answer within {_seconds(healing.within)}")
             return
         healing.seconds = answer - changed_at
@@ -250,20 +255,20 @@ class heals:
     def _failure(self, pulse: ConnectionPulse | CallPulse) -> str:
         healing = self._healing
         where = f"   ({healing.link_engine} engine, seed {healing.seed})" if healing.link_engine else ""
-        trouble = pulse.trouble()
+        after = f"after {healing.cause}{where}"
+        within = _seconds(healing.within)
         if isinstance(pulse, ConnectionPulse) and pulse.error is not None:
-            head = f"heals: {trouble}, after {healing.cause}{where}"
-        elif not healing.healed:
-            head = f"heals: no byte within {_seconds(healing.within)} after {healing.cause}{where}"
-            if healing.first_byte is not None:
-                head = f"heals: no round trip within {_seconds(healing.within)} after {healing.cause}{where}"
-                head += (
-                    f"\nbytes came in after {healing.first_byte:.3f} s, but no echo of anything sent since"
-                )
-            head += f"\n{trouble}" if trouble else ""
+            head = f"{pulse.trouble()}, {after}"
+        elif healing.healed:
+            head = f"{healing.bytes_lost} bytes were lost {after}"
+        elif healing.seconds is not None:
+            head = f"{_seconds(healing.seconds)} until the first answer, more than {within}, {after}"
+        elif healing.first_byte is not None:
+            head = f"no round trip within {within} {after}\n"
+            head += f"(only bytes under way before came in, {_seconds(healing.first_byte)} after the change)"
         else:
-            head = f"heals: {healing.bytes_lost} bytes were lost across {healing.cause}{where}"
-        return f"{head}\n{healing.story()}"
+            head = f"no byte within {within} {after}"
+        return "\n".join(filter(None, [f"heals: {head}", self._trouble, healing.story()]))
 
 
 class BoundHeals:

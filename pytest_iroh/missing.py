@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any, NoReturn
@@ -14,6 +13,7 @@ from pytest_iroh.options import settings_of
 
 #: The property of a report that names the missing feature and the remedy; it travels through xdist and into JUnit.
 PROPERTY = "netns_missing"
+_ERROR = "netns_fixtures.errors.MissingCapability"
 
 
 def give_up(item: pytest.Item, what: str, remedy: str) -> NoReturn:
@@ -27,10 +27,8 @@ def give_up(item: pytest.Item, what: str, remedy: str) -> NoReturn:
 
 def missing_capability(error: BaseException) -> Any:
     """The MissingCapability that an exception is, or is made of; None if it is about something else."""
-    errors = sys.modules.get("netns_fixtures.errors")
-    if errors is None:
-        return None  # nobody has imported the lab, so nobody raised its errors
-    if isinstance(error, errors.MissingCapability):
+    # By name: importing the lab only to look at every failure of every project would cost time for nothing.
+    if any(f"{kind.__module__}.{kind.__name__}" == _ERROR for kind in type(error).__mro__):
         return error
     if isinstance(error, BaseExceptionGroup):
         parts = [missing_capability(part) for part in error.exceptions]
