@@ -8,6 +8,7 @@ from typing import Literal
 
 from iroh_py.addr import RelayUrl
 from iroh_py.errors import LocalProtocolError
+from iroh_py.relay_map import RelayNode
 
 #: The promise of the mission, in seconds: pings go out, and connections heal, within this time at the latest.
 PING_INTERVAL = 5.0
@@ -31,11 +32,14 @@ class EndpointConfig:
     #: What we present when we dial; a listening endpoint accepts both.
     tls_auth: TlsAuth = "raw-public-key"
     #: Relay servers to choose a home relay from; empty: no relay, and no netcheck.
-    relays: tuple[RelayUrl, ...] = ()
+    #: A RelayNode says more than a URL: another STUN port, or none.
+    relays: tuple[RelayNode | RelayUrl, ...] = ()
     #: TLS context for relays: None means the system's certificate authorities.
     relay_ssl: ssl.SSLContext | None = None
     #: Bearer token sent to relays that want one.
     relay_token: str | None = None
+    #: Whether to ask the router for a public port (PCP, NAT-PMP, UPnP), if there are relays.
+    portmap: bool = True
     #: Largest UDP payload tried by path MTU probes. 1452 fits Ethernet's 1500 with an IPv6 and a UDP header.
     max_mtu: int = 1452
     #: Bytes of a stream, and of a connection, accepted before the application has read them.
@@ -55,13 +59,17 @@ class EndpointConfig:
     def __post_init__(self) -> None:
         for name in ("heartbeat_interval", "idle_timeout", "connect_timeout"):
             if not getattr(self, name) > 0:
-                raise LocalProtocolError(f"{name} must be a positive number of seconds, not {getattr(self, name)}")
+                raise LocalProtocolError(
+                    f"{name} must be a positive number of seconds, not {getattr(self, name)}"
+                )
         if self.heartbeat_interval > PING_INTERVAL:
             raise LocalProtocolError(
                 f"heartbeat_interval is {self.heartbeat_interval} s; above {PING_INTERVAL} s the promise to heal "
                 f"within the ping interval cannot hold"
             )
         if not 1200 <= self.max_mtu <= 65000:
-            raise LocalProtocolError(f"max_mtu must be 1200..65000 bytes (RFC 9000 section 14), not {self.max_mtu}")
+            raise LocalProtocolError(
+                f"max_mtu must be 1200..65000 bytes (RFC 9000 section 14), not {self.max_mtu}"
+            )
         if self.tls_auth not in ("raw-public-key", "x509"):
             raise LocalProtocolError(f"tls_auth is 'raw-public-key' or 'x509', not {self.tls_auth!r}")

@@ -85,7 +85,27 @@ class RelayStateChanged(Event):
 
     @property
     def text(self) -> str:
-        return f"{self.url} {'connected' if self.connected else 'closed'}" + (f" ({self.detail})" if self.detail else "")
+        return f"{self.url} {'connected' if self.connected else 'closed'}" + (
+            f" ({self.detail})" if self.detail else ""
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ReportMade(Event):
+    """Netcheck finished a report: ``latencies`` are (relay URL, seconds), nearest first."""
+
+    full: bool
+    udp: bool
+    mapping_varies: bool | None
+    captive_portal: bool | None
+    latencies: tuple[tuple[str, float], ...]
+
+    @property
+    def text(self) -> str:
+        relays = ", ".join(f"{url} {seconds * 1000:.1f} ms" for url, seconds in self.latencies)
+        udp = "UDP" if self.udp else "no UDP"
+        kind = "full" if self.full else "incremental"
+        return f"{kind} report: {udp}, {relays or 'no relay answered'}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +244,7 @@ _NAMES = {
     "AddressesChanged": "addresses",
     "HomeRelayChanged": "relay.home_changed",
     "RelayStateChanged": "relay",
+    "ReportMade": "netcheck",
     "PingsSent": "ping.sent",
     "PathProven": "pong.recv",
     "PathChanged": "path",

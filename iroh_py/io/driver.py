@@ -271,6 +271,8 @@ class Driver:
             event = events.popleft()
             log.debug("%s %s", event.kind, event.text)
             self._on_event(event)
+            if self.relays is not None:
+                self.relays.handle_event(event)
         for connection in self._connections.values():
             connection._set_path()
 

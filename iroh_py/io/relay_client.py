@@ -32,6 +32,7 @@ log = logging.getLogger("iroh_py.relay")
 OnDatagrams = Callable[[RelayUrl, NodeId, list[bytes]], None]
 OnState = Callable[[RelayUrl, bool, str], None]
 OnGone = Callable[[RelayUrl, NodeId], None]
+OnAnswer = Callable[[RelayUrl], None]
 
 #: A relay that is not our home is left this long after the last datagram for it (7.5).
 IDLE_TIMEOUT = 60.0
@@ -47,12 +48,17 @@ def _ignore_gone(url: RelayUrl, node_id: NodeId) -> None:
     """Nobody wants to know."""
 
 
+def _ignore_answer(url: RelayUrl) -> None:
+    """Nobody wants to know."""
+
+
 class RelayClient:
     """Keeps one relay connected while it is wanted: for ever as home relay, else while datagrams go there.
 
     ``on_datagrams(url, node_id, datagrams)`` gets what arrives; ``on_state(url, connected, detail)`` every
-    change, with a sentence; ``on_gone(url, node_id)`` notices that a node left the relay. ``ssl_context``
-    None means the system's certificate authorities. ``generation`` V3_NATIVE suits every relay of 0.28 to
+    change, with a sentence; ``on_gone(url, node_id)`` notices that a node left the relay; ``on_answer(url)``
+    is called when a new connection's first ping is answered: only then the relay certainly knows us (7.3).
+    ``ssl_context`` None means the system's certificate authorities. ``generation`` V3_NATIVE suits every relay of 0.28 to
     0.35 and ours; V2 the relays of 1.x. ``rng`` makes jitter, ping contents and websocket keys.
     """
 
@@ -65,6 +71,7 @@ class RelayClient:
         on_datagrams: OnDatagrams,
         on_state: OnState,
         on_gone: OnGone = _ignore_gone,
+        on_answer: OnAnswer = _ignore_answer,
         is_home: bool = False,
         ssl_context: ssl_module.SSLContext | None = None,
         token: str | None = None,
@@ -76,6 +83,7 @@ class RelayClient:
         self._on_datagrams = on_datagrams
         self._on_state = on_state
         self._on_gone = on_gone
+        self._on_answer = on_answer
         self._is_home = is_home
         self._rng = random.SystemRandom() if rng is None else rng
         if url.is_tls and ssl_context is None:
@@ -104,6 +112,11 @@ class RelayClient:
     def connected(self) -> bool:
         """Whether there is a connection that is not known to be broken."""
         return self._link is not None and self._link.lost is None
+
+    @property
+    def suspect(self) -> bool:
+        """Whether the relay owes an answer for too long; a replacement is being dialled then."""
+        return self._link is not None and self._link.suspect
 
     @property
     def is_home(self) -> bool:
@@ -286,6 +299,7 @@ class RelayClient:
             on_datagrams=self._deliver,
             on_gone=self._gone,
             on_change=self._wake.set,
+            on_answer=self._answered,
         )
         self.connects += 1
         self._eager = False
@@ -337,6 +351,10 @@ class RelayClient:
     def _gone(self, node_id: NodeId) -> None:
         if not self._closed:
             self._on_gone(self.url, node_id)
+
+    def _answered(self) -> None:
+        if not self._closed:
+            self._on_answer(self.url)
 
     def _report(self, *, connected: bool, detail: str) -> None:
         log.info("relay %s %s: %s", self.url, "connected" if connected else "not connected", detail)

@@ -7,7 +7,7 @@ import random
 import ssl as ssl_module
 from collections.abc import Iterable
 
-from iroh_py.io.relay_client import OnDatagrams, OnState, RelayClient
+from iroh_py.io.relay_client import OnAnswer, OnDatagrams, OnState, RelayClient
 from iroh_py.keys import NodeId, SecretKey
 from iroh_py.network import Network
 from iroh_py.proto.relay.upgrade import Generation
@@ -33,6 +33,7 @@ class RelayClients:
         *,
         on_datagrams: OnDatagrams,
         on_state: OnState,
+        on_answer: OnAnswer = lambda url: None,
         ssl_context: ssl_module.SSLContext | None = None,
         token: str | None = None,
         generation: Generation = Generation.V3_NATIVE,
@@ -43,6 +44,7 @@ class RelayClients:
         self._secret_key = secret_key
         self._on_datagrams = on_datagrams
         self._on_state = on_state
+        self._on_answer = on_answer
         self._ssl_context = ssl_context
         self._token = token
         self._generation = generation
@@ -133,6 +135,7 @@ class RelayClients:
             on_datagrams=self._received,
             on_state=self._on_state,
             on_gone=self._gone,
+            on_answer=self._on_answer,
             ssl_context=self._ssl_context,
             token=self._token,
             generation=self._generation,

@@ -57,7 +57,7 @@ class RelayLink:
     """Owns the connection from its login until it is lost.
 
     ``on_datagrams(node_id, datagrams)`` gets what arrives, ``on_gone(node_id)`` notices of nodes that left,
-    and ``on_change()`` is called when ``lost`` or ``suspect`` changed.
+    ``on_change()`` is called when ``lost`` or ``suspect`` changed, ``on_answer()`` with the first pong.
     """
 
     def __init__(
@@ -70,6 +70,7 @@ class RelayLink:
         on_datagrams: Callable[[NodeId, list[bytes]], None],
         on_gone: Callable[[NodeId], None],
         on_change: Callable[[], None],
+        on_answer: Callable[[], None],
     ) -> None:
         self._network = network
         self._upgraded = upgraded
@@ -79,6 +80,7 @@ class RelayLink:
         self._on_datagrams = on_datagrams
         self._on_gone = on_gone
         self._on_change = on_change
+        self._on_answer = on_answer
         self._live = Liveness(network.time(), upgraded.rtt)
         self._nodes: dict[bytes, NodeId] = {}
         self._wake = asyncio.Event()
@@ -230,7 +232,10 @@ class RelayLink:
             case Ping():
                 self._machine.send_pong(frame.data)
             case Pong():
+                first = self._live.latency is None
                 self._live.handle_pong(self._network.time(), frame.data)
+                if first and self._live.latency is not None:
+                    self._on_answer()
             case NodeGone():
                 node_id = self._node(frame.node_id)
                 if node_id is not None:

@@ -1,0 +1,328 @@
+"""What an endpoint has beside its UDP sockets: relays, netcheck, port mapping, and what follows from them.
+
+This is the glue: it connects the home relay, routes datagrams to relays, lets netcheck look at the network
+whenever that may have changed, and tells the core our addresses as soon as they are known.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl as ssl_module
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from iroh_py.addr import RelayUrl
+from iroh_py.events import Event, HomeRelayChanged, PathSuspected, RelayStateChanged, ReportMade
+from iroh_py.io.netcheck import Netcheck
+from iroh_py.io.portmap import PortMapper
+from iroh_py.io.relay_clients import RelayClients
+from iroh_py.keys import NodeId
+from iroh_py.network import Addr, Family, NetworkState
+from iroh_py.proto.home_relay import HomeRelay
+from iroh_py.proto.netcheck.addresses import OwnAddresses, Publication
+from iroh_py.proto.netcheck.report import Report
+from iroh_py.proto.netcheck.run import NetcheckRun
+from iroh_py.relay_map import relay_map
+
+if TYPE_CHECKING:
+    from iroh_py.io.driver import Driver
+
+#: While the home relay works, how often its connection is asked whether the relay still owes an answer.
+HEALTH_INTERVAL = 1.0
+#: Paths that fall silent ask for our address anew at most this often: mappings may have changed unseen.
+SILENCE_INTERVAL = 2.0
+
+
+class Relays:
+    """The relays of one endpoint. ``on_change()`` is called when ``home`` may be another one."""
+
+    def __init__(self, driver: Driver, *, on_change: Callable[[], None]) -> None:
+        config, core = driver.core.config, driver.core
+        nodes = relay_map(config.relays)
+        ssl = config.relay_ssl
+        if ssl is None and any(node.url.is_tls for node in nodes):
+            ssl = ssl_module.create_default_context()  # once: it reads the system's authorities
+        self._driver = driver
+        self._core = core
+        self._on_change = on_change
+        self._closed = False
+        self._online: RelayUrl | None = None
+        self._told: RelayUrl | None = None
+        self._addresses = OwnAddresses()
+        self._publication: Publication | None = None
+        self._published: tuple[Addr, ...] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._silence_at = driver.now() - SILENCE_INTERVAL
+        self._choice = HomeRelay(driver.now(), nodes)
+        self._clients = RelayClients(
+            driver.network,
+            core.secret_key,
+            on_datagrams=driver.on_relay_datagrams,
+            on_state=self._handle_state,
+            on_answer=self._handle_answer,
+            ssl_context=ssl,
+            token=config.relay_token,
+            rng=core.shared.rng,
+        )
+        self._netcheck = Netcheck(
+            driver.network,
+            nodes,
+            rng=core.shared.rng,
+            ssl=ssl,
+            send_stun=self._send_stun,
+            state=lambda: driver.state,
+            families=self._families,
+            on_event=self._handle_netcheck,
+            on_report=self._handle_report,
+        )
+        self._portmap: PortMapper | None = None
+        if config.portmap:
+            self._portmap = PortMapper(
+                driver.network,
+                state=lambda: driver.state,
+                port=lambda: driver.sockets.port(Family.V4),
+                rng=core.shared.rng,
+                on_change=self._handle_mapping,
+            )
+        self._run: NetcheckRun | None = None
+
+    # --- life ---
+
+    def start(self) -> None:
+        """Connect the only relay, or find the nearest; tell our local addresses meanwhile."""
+        self._core.shared.relay_connected = self._clients.connected
+        self._addresses.handle_network(self._driver.state)
+        self._publish(self._driver.now())
+        # Peers are told after the first answers: now we know only what they cannot use.
+        self._core.magic.addresses_fresh = False
+        self._follow_choice()
+        if self._portmap is not None:
+            self._portmap.start()
+        self._netcheck.start()
+        self._arm()
+
+    async def close(self) -> None:
+        """Disconnect from all relays, and release the port mapping."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        closing = [self._netcheck.close(), self._clients.close()]
+        if self._portmap is not None:
+            closing.append(self._portmap.close())
+        await asyncio.gather(*closing)
+
+    # --- what the endpoint and the driver use ---
+
+    @property
+    def home(self) -> RelayUrl | None:
+        """The home relay, once it has answered: only then it forwards to us."""
+        return self._online if self._online == self._choice.current else None
+
+    @property
+    def report(self) -> Report | None:
+        """The newest report with an answer."""
+        return self._netcheck.last
+
+    @property
+    def reports_started(self) -> int:
+        """How many reports were begun."""
+        return self._netcheck.starts
+
+    @property
+    def clients(self) -> RelayClients:
+        """The connections to relays."""
+        return self._clients
+
+    @property
+    def port_mapping(self) -> Addr | None:
+        """Our public address by port mapping."""
+        return None if self._portmap is None else self._portmap.external
+
+    def send(self, url: RelayUrl, node_id: NodeId, payloads: list[bytes]) -> None:
+        """Send datagrams to a node through a relay (7.7)."""
+        self._clients.send(url, node_id, payloads)
+
+    def handle_stun(self, now: float, data: bytes, source: Addr) -> None:
+        """A STUN message arrived on one of our sockets."""
+        self._netcheck.handle_stun(now, data, source)
+
+    def handle_network_change(self, state: NetworkState, *, major: bool) -> None:
+        """Our network is another one: relays first, since data waits for them."""
+        now = self._driver.now()
+        if major:
+            self._silence_at = now  # what this change breaks needs no report of its own
+            self._clients.network_changed(_sendable(state))
+            self._choice.handle_network_change(now)
+        self._addresses.handle_network(state)
+        if self._portmap is not None:
+            self._portmap.handle_network_change()
+        if major:
+            self._publication = None  # until the next run begins: what is known now is of the old network
+        self._netcheck.request(full=major, restart=major)
+        self._arm()
+
+    def handle_event(self, event: Event) -> None:
+        """Something happened in the core: a path that falls silent may mean that our own mapping changed."""
+        if isinstance(event, PathSuspected) and event.why == "silence":
+            self._look_again()
+
+    # --- relays ---
+
+    def _handle_state(self, url: RelayUrl, connected: bool, detail: str) -> None:
+        if self._closed:
+            return
+        now = self._driver.now()
+        self._core.events.append(RelayStateChanged(now, url, connected, detail))
+        self._choice.handle_connection(now, url, healthy=connected)
+        if connected:
+            self._core.handle_relay_connected(now, url)
+        elif url == self._choice.current and self._online == url:
+            self._look_again()  # whatever cut TCP may have changed our address, too
+        self._driver.pump_soon()
+        self._arm()
+
+    def _handle_answer(self, url: RelayUrl) -> None:
+        if not self._closed and url == self._choice.current and self._online != url:
+            self._online = url
+            self._on_change()
+
+    def _follow_choice(self) -> None:
+        """Make the chosen relay our home."""
+        url = self._choice.current
+        if url == self._told:
+            return
+        self._told = url
+        now = self._driver.now()
+        self._core.events.append(HomeRelayChanged(now, url))
+        self._clients.set_home(url)
+        self._netcheck.preferred = url
+        client = None if url is None else self._clients.client(url)
+        if url is not None and client is not None and client.connected:
+            self._online = url if client.latency is not None else None
+            self._choice.handle_connection(now, url, healthy=True)
+        self._on_change()
+        self._driver.pump_soon()
+
+    def _check_home(self, now: float) -> None:
+        """Look at the home relay's connection; ask the others if it stays broken."""
+        url = self._choice.current
+        client = None if url is None else self._clients.client(url)
+        if url is not None and client is not None:
+            self._choice.handle_connection(now, url, healthy=client.connected and not client.suspect)
+        due = self._choice.next_check()
+        if due is not None and now >= due:
+            self._choice.handle_check(now)
+            self._netcheck.request(full=True, failover=True)
+
+    # --- netcheck ---
+
+    def _families(self) -> tuple[Family, ...]:
+        return tuple(family for family in Family if family in self._driver.sockets)
+
+    def _send_stun(self, data: bytes, addr: Addr) -> bool:
+        """From the main socket, by the interface of the kernel's choice if that carries packets."""
+        shared, sockets = self._core.shared, self._driver.sockets
+        if Family.of(addr[0]) not in sockets:
+            return False
+        ways = (0,) if shared.route_usable(addr[0]) else shared.vias(addr[0])[:2] or (0,)
+        errors = sockets.send_errors + sockets.dropped
+        for via in ways:
+            sockets.send([data], addr, via)
+        return sockets.send_errors + sockets.dropped < errors + len(ways)
+
+    def _look_again(self) -> None:
+        now = self._driver.now()
+        if now - self._silence_at >= SILENCE_INTERVAL:
+            self._silence_at = now
+            self._netcheck.request()
+
+    def _handle_netcheck(self, run: NetcheckRun) -> None:
+        now = self._driver.now()
+        if run is not self._run:
+            self._run = run
+            self._publication = Publication(now, self._families())
+        report = run.report(now)
+        if report.relay_latency:
+            nearest = min(report.relay_latency, key=lambda url: report.relay_latency[url])
+            if self._choice.handle_answer(now, nearest):
+                self._follow_choice()
+        self._addresses.handle_answer(report)
+        self._look_at_publication(now)
+        self._arm()
+
+    def _handle_report(self, report: Report) -> None:
+        now = self._driver.now()
+        self._addresses.handle_report(report)
+        if self._choice.handle_report(now, report):
+            self._follow_choice()
+        self._core.events.append(_event(now, report))
+        self._publish(now)
+        self._arm()
+
+    # --- our addresses ---
+
+    def _handle_mapping(self) -> None:
+        if self._publication is None or self._publication.done:
+            self._publish(self._driver.now())
+
+    def _look_at_publication(self, now: float) -> None:
+        publication, run = self._publication, self._run
+        if publication is None or run is None:
+            return
+        if publication.done:
+            if self._assemble() != self._published:
+                self._publish(now)
+        elif now >= publication.due(run):
+            publication.done = True
+            self._publish(now)
+
+    def _assemble(self) -> tuple[Addr, ...]:
+        return self._addresses.assemble(
+            mapped=self.port_mapping,
+            local=self._driver.local_direct_addresses(),
+            local_port=self._driver.sockets.port(Family.V4),
+        )
+
+    def _publish(self, now: float) -> None:
+        self._published = self._assemble()
+        self._core.magic.handle_own_addresses(now, self._published)
+        self._driver.pump_soon()
+
+    # --- the timer ---
+
+    def _arm(self) -> None:
+        if self._closed:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        now = self._driver.now()
+        times = [self._choice.next_check(), now + HEALTH_INTERVAL if self._choice.current else None]
+        publication = self._publication
+        if publication is not None and not publication.done and self._run is not None:
+            times.append(publication.due(self._run))
+        due = min((t for t in times if t is not None), default=None)
+        if due is not None:
+            self._timer = asyncio.get_running_loop().call_later(max(0.0, due - now), self._on_timer)
+
+    def _on_timer(self) -> None:
+        now = self._driver.now()
+        self._look_at_publication(now)
+        self._check_home(now)
+        self._arm()
+
+
+def _event(now: float, report: Report) -> ReportMade:
+    latencies = sorted(report.relay_latency.items(), key=lambda item: item[1])
+    return ReportMade(
+        now,
+        report.full,
+        report.udp,
+        report.mapping_varies_by_dest_ip,
+        report.captive_portal,
+        tuple((str(url), seconds) for url, seconds in latencies),
+    )
+
+
+def _sendable(state: NetworkState) -> set[str]:
+    """Addresses that a TCP connection can live on: those of links that carry packets, and loopback."""
+    return {a.ip for i in state.interfaces if i.usable or i.loopback for a in i.addresses if not a.tentative}
