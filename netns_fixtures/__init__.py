@@ -9,32 +9,61 @@
         server.popen(["python3", "-m", "http.server"])
         laptop.replug(hotspot)
 
-Describing is pure (``topology``, ``plug``, ``addressing``, ``nat`` make plain steps, ``ops``); applying happens in the
-*lab agent* (``agent``), a child process that owns every namespace. Nothing is left behind, whoever is killed.
+Describing is pure (``topology``, ``plug``, ``addressing``, ``nat`` make plain steps, ``ops``); applying
+happens in the *lab agent* (``agent``), a child process that owns every namespace. Nothing is left behind,
+whoever is killed.
 """
 
 from __future__ import annotations
 
-from netns_fixtures.errors import (
-    AgentDied,
-    CommandFailed,
-    LabClosed,
-    LabError,
-    LinkEngineError,
-    MissingCapability,
-    TopologyError,
-)
-from netns_fixtures.events import LabEvent
-from netns_fixtures.host import Host
-from netns_fixtures.interface import Interface
-from netns_fixtures.lab import Lab
-from netns_fixtures.link import LinkCondition
-from netns_fixtures.nat import NatKind
-from netns_fixtures.process import HostProcess
-from netns_fixtures.router import Nat, Router
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from netns_fixtures.errors import (
+        AgentDied,
+        CommandFailed,
+        LabClosed,
+        LabError,
+        LinkEngineError,
+        MissingCapability,
+        TopologyError,
+    )
+    from netns_fixtures.events import LabEvent
+    from netns_fixtures.features import Capabilities
+    from netns_fixtures.host import Host
+    from netns_fixtures.interface import Interface
+    from netns_fixtures.lab import Lab
+    from netns_fixtures.link import LinkCondition
+    from netns_fixtures.nat import NatKind
+    from netns_fixtures.process import HostProcess
+    from netns_fixtures.router import Nat, Router
+
+#: Where the public names live. They are imported at first use: the lab agent and the wire are processes of
+#: this package, too, and must start fast.
+_HOMES = {
+    "AgentDied": "errors",
+    "CommandFailed": "errors",
+    "LabClosed": "errors",
+    "LabError": "errors",
+    "LinkEngineError": "errors",
+    "MissingCapability": "errors",
+    "TopologyError": "errors",
+    "LabEvent": "events",
+    "Capabilities": "features",
+    "Host": "host",
+    "Interface": "interface",
+    "Lab": "lab",
+    "LinkCondition": "link",
+    "NatKind": "nat",
+    "HostProcess": "process",
+    "Nat": "router",
+    "Router": "router",
+}
 
 __all__ = [
     "AgentDied",
+    "Capabilities",
     "CommandFailed",
     "Host",
     "HostProcess",
@@ -51,3 +80,11 @@ __all__ = [
     "Router",
     "TopologyError",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value

@@ -123,7 +123,7 @@ class SubnetPlan:
         return self._next(self._v6)
 
     def claim(self, text: str) -> IPv4Network:
-        """A subnet chosen by the caller. Raises TopologyError when it is none, too small, or overlaps another."""
+        """A subnet chosen by the caller. Raises TopologyError: not one, too small, or overlapping another."""
         try:
             network = IPv4Network(text)
         except ValueError as error:

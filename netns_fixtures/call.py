@@ -12,17 +12,20 @@ import sysconfig
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import cloudpickle
 
-from netns_fixtures.agent.call import LENGTH, Call, Outcome
+from netns_fixtures.agent.call import LENGTH, Call, Outcome, dumps, loads
 from netns_fixtures.errors import CommandFailed
 from netns_fixtures.process import HostProcess, Plumbing
 
 if TYPE_CHECKING:
     from netns_fixtures.node import Node
 
+T = TypeVar("T")
+_register: Callable[[Any], None] = cloudpickle.register_pickle_by_value
+_unregister: Callable[[Any], None] = cloudpickle.unregister_pickle_by_value
 #: cloudpickle's list of modules that travel by value is global.
 _by_value_lock = threading.Lock()
 #: How long a process may take to end after it sent its result, for example to join its threads.
@@ -30,8 +33,8 @@ _END_TIMEOUT = 5.0
 
 
 def run_call(
-    node: Node, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], timeout: float | None
-) -> Any:
+    node: Node, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any], timeout: float | None
+) -> T:
     """See ``Node.run``."""
     label = f"{getattr(fn, '__module__', '')}.{getattr(fn, '__qualname__', repr(fn))}"
     deadline = None if timeout is None else time.monotonic() + timeout
@@ -49,11 +52,13 @@ def run_call(
             process.kill_and_wait()
             raise
     process.wait(_END_TIMEOUT)
-    value = cloudpickle.loads(outcome.value)
+    value = loads(outcome.value)
     if outcome.traceback:
+        assert isinstance(value, BaseException)
         value.add_note(f"in {node.name}:\n{outcome.traceback}")
         raise value
-    return value
+    result: T = value
+    return result
 
 
 def _payload(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
@@ -65,16 +70,16 @@ def _payload(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, An
 
 
 def _pickle_by_value(fn: Callable[..., Any], value: object) -> bytes:
-    """Functions of the caller's own files travel whole: the process need not import a test module to run them."""
+    """Functions of the caller's own files travel whole: nobody must import a test module to run them."""
     module = sys.modules.get(getattr(fn, "__module__", None) or "")
     if module is None or _is_installed(module):
-        return bytes(cloudpickle.dumps(value))
+        return dumps(value)
     with _by_value_lock:
-        cloudpickle.register_pickle_by_value(module)
+        _register(module)
         try:
-            return bytes(cloudpickle.dumps(value))
+            return dumps(value)
         finally:
-            cloudpickle.unregister_pickle_by_value(module)
+            _unregister(module)
 
 
 def _is_installed(module: Any) -> bool:

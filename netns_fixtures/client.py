@@ -1,4 +1,4 @@
-"""The test process's hold on its lab agent: one per process, started at the first need, shared by all labs."""
+"""The test process's hold on its lab agent: one per process, started when needed, shared by all labs."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Agent:
         return not self._obituary and self._owner == os.getpid() and self._process.poll() is None
 
     def request(self, request: Request, fds: Sequence[int] = ()) -> tuple[Any, list[int]]:
-        """Carry out a request: the reply's value and descriptors. Raises what the agent raised, or AgentDied."""
+        """The reply's value and descriptors. Raises what the agent raised, or AgentDied."""
         if self._owner != os.getpid():
             raise LabError("this lab belongs to the process that made it; a forked child cannot use it")
         with self._lock:
@@ -120,9 +120,10 @@ class Agent:
         words = self._errors.read().decode(errors="replace").strip().splitlines()
         self._errors.close()
         said = f", its last words: {words[-1]}" if words else ""
+        status = self._process.returncode
         self._obituary = (
-            f"the lab agent (pid {self.pid}) died with status {self._process.returncode}{said}; every namespace"
-            " and process of its labs is gone with it, make a new Lab"
+            f"the lab agent (pid {self.pid}) died with status {status}{said};"
+            " every namespace and process of its labs is gone with it, make a new Lab"
         )
         return AgentDied(self._obituary)
 

@@ -17,8 +17,8 @@ MAX_EVENTS = 100_000
 class LabEvent:
     """One change of the lab; ``node`` is a host's or router's name.
 
-    ``time`` is ``time.monotonic()`` seconds when the verb began, before the kernel's work: healing times measured
-    from it include that work.
+    ``time`` is ``time.monotonic()`` seconds when the verb began, before the kernel's work: healing times
+    measured from it include that work.
     """
 
     number: int

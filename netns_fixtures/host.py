@@ -59,7 +59,7 @@ class Host(Node):
             ) from None
 
     def replug(self, router: Router, interface: str | Interface | None = None) -> None:
-        """Plug an interface into another router's LAN: new addresses, new default route, same index and MAC."""
+        """Plug an interface into another router: new addresses, new default route, same index and MAC."""
         plug = self._plug(interface)
         if not isinstance(router, Router) or router.lab is not self.lab:
             raise TopologyError(f"{router!r} is no router of this lab")

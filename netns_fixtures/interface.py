@@ -18,7 +18,7 @@ _CLEAR = LinkCondition()
 
 
 class Interface:
-    """One end of a cable. Every verb takes effect before it returns, and is recorded as an event of the lab."""
+    """One end of a cable. Every verb takes effect before it returns, and is an event of the lab."""
 
     def __init__(self, lab: Lab, plug: Plug) -> None:
         self.lab = lab
@@ -109,8 +109,9 @@ class Interface:
     ) -> None:
         """Impair the link: what happens to frames that leave the host (egress), reach it (ingress), or both.
 
-        Give a LinkCondition, or its fields (``delay=0.02, loss=0.01``), or None for a clear link. A wire that was
-        spliced in stays, and does nothing when clear. Raises TopologyError, MissingCapability, LinkEngineError.
+        Give a LinkCondition, or its fields (``delay=0.02, loss=0.01``), or None for a clear link. A wire
+        that was spliced in stays, and does nothing when clear. Raises TopologyError, MissingCapability,
+        LinkEngineError.
         """
         wanted = _wanted(condition, fields)
         if direction not in ("both", "egress", "ingress"):
@@ -128,7 +129,7 @@ class Interface:
         """The steps that impair the link from the start, for a lab that is not built yet."""
         self._egress = self._ingress = condition
         splice = self._splice(condition, condition)
-        self.plug.spliced = splice.tap_b
+        self.plug.spliced = splice.end_b
         return [splice]
 
     def _impair(self, egress: LinkCondition, ingress: LinkCondition) -> None:
@@ -137,14 +138,16 @@ class Interface:
         elif not (egress.is_clear and ingress.is_clear):
             splice = self._splice(egress, ingress)
             self.lab.apply([splice])
-            self.plug.spliced = splice.tap_b
+            self.plug.spliced = splice.end_b
         self._egress, self._ingress = egress, ingress
 
     def _splice(self, egress: LinkCondition, ingress: LinkCondition) -> Splice:
-        plug, new = self.plug, self.lab.topology.next_index
+        plug = self.plug
+        wire, end_a, far_a, end_b, far_b = (self.lab.topology.next_index() for _ in range(5))
         seed = self.lab.wire_seed(plug.port)
+        here = plug.segment.bridge
         return Splice(
-            FABRIC, plug.port, plug.port, plug.segment.bridge, new(), new(), new(), egress, ingress, seed
+            FABRIC, plug.port, plug.port, here, wire, end_a, far_a, end_b, far_b, egress, ingress, seed
         )
 
     def _tell(self, kind: str, what: str, **data: Any) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 from netns_fixtures.client import Agent, shared_agent
 from netns_fixtures.errors import AgentDied, LabClosed, TopologyError
 from netns_fixtures.events import EventLog, LabEvent
+from netns_fixtures.features import Capabilities
 from netns_fixtures.host import Host
 from netns_fixtures.interface import Interface
 from netns_fixtures.link import LinkCondition
@@ -29,8 +30,9 @@ from netns_fixtures.topology import RouterPlan, Topology
 class Lab:
     """Hosts and routers around an internet exchange. A context manager; or call :meth:`close`.
 
-    ``router()`` and ``host()`` only describe; the first verb that needs the kernel (or :meth:`build`) makes all of
-    it. Safe to use from several threads. ``seed`` decides all chance of the lab's links; drawn where None.
+    ``router()`` and ``host()`` only describe; the first verb that needs the kernel (or :meth:`build`) makes
+    all of it. Safe to use from several threads. ``seed`` decides all chance of the lab's links; drawn where
+    None.
     """
 
     def __init__(self, name: str = "lab", seed: int | None = None) -> None:
@@ -73,9 +75,10 @@ class Lab:
         delay: float = 0.0,
         loss: float = 0.0,
     ) -> Router:
-        """A router: ``nat`` is none, open, moderate, strict or cgnat; ``upstream`` None is the internet exchange.
+        """A router: ``nat`` is none, open, moderate, strict or cgnat; ``upstream`` None is the internet
+        exchange.
 
-        "cgnat" makes a carrier's router, too, named ``<name>-carrier``, with this one behind it in 100.64.0.0/10.
+        "cgnat" makes a carrier's router, too, named ``<name>-carrier``, with this one in its 100.64.0.0/10.
         ``delay`` (seconds one way) and ``loss`` (0..1) impair its uplink. Raises TopologyError.
         """
         kind = _nat_kind(nat)
@@ -95,9 +98,11 @@ class Lab:
     def host(
         self, name: str, uplink: Router | Mapping[str, Router], *, delay: float = 0.0, loss: float = 0.0
     ) -> Host:
-        """A host plugged into a router's LAN (interface eth0), or into several: ``{"wlan0": home, "wwan0": hotspot}``.
+        """A host plugged into a router's LAN (interface eth0), or into several: ``{"wlan0": home, "wwan0":
+        hotspot}``.
 
-        The first interface has the best default route. ``delay`` and ``loss`` impair every uplink. Raises TopologyError.
+        The first interface has the best default route. ``delay`` and ``loss`` impair every uplink. Raises
+        TopologyError.
         """
         uplinks = uplink if isinstance(uplink, Mapping) else {"eth0": uplink}
         with self._lock:
@@ -109,7 +114,7 @@ class Lab:
             return host
 
     def build(self) -> Lab:
-        """Make everything described so far; returns the lab. Raises MissingCapability, CommandFailed, AgentDied."""
+        """Make everything described so far; returns the lab. Raises MissingCapability, CommandFailed."""
         self.ready()
         return self
 
@@ -140,14 +145,14 @@ class Lab:
         return self._agent.mode if self._agent else ""
 
     @property
-    def capabilities(self) -> Any:
-        """What this machine can do (``doctor.Capabilities``)."""
+    def capabilities(self) -> Capabilities:
+        """What this machine can do."""
         from netns_fixtures.doctor import capabilities  # the probes cost time, and few ask
 
         return capabilities()
 
     def resolve(self, host: str) -> list[str]:
-        """Addresses of a node's name or an IP literal, IPv4 first. Raises OSError (gaierror) for an unknown name."""
+        """Addresses of a node's name or an IP literal, IPv4 first. Raises gaierror for an unknown name."""
         try:
             return [str(ipaddress.ip_address(host))]
         except ValueError:
@@ -187,7 +192,7 @@ class Lab:
                 self._verb = outer
 
     def apply(self, ops: Sequence[Op]) -> None:
-        """Carry out steps, after everything described and not yet built. A lab that cannot be built is closed."""
+        """Carry out steps, after what is described and not yet built. A lab that cannot be built is closed."""
         with self._lock:
             self._check_open()
             pending = self.topology.take_pending()
@@ -203,7 +208,8 @@ class Lab:
                 raise
             self._wired = self._wired or any(isinstance(step, Splice) for step in steps)
             if first:
-                text = f"lab {self.name} built: {len(self.hosts)} hosts, {len(self.routers)} routers, seed {self.seed}"
+                size = f"{len(self.hosts)} hosts, {len(self.routers)} routers"
+                text = f"lab {self.name} built: {size}, seed {self.seed}"
                 self.log_event("lab_built", "", text, seed=self.seed, mode=self.mode)
 
     def ready(self) -> int:

@@ -1,8 +1,8 @@
 """What the test process and the lab agent say to each other, and how it crosses the socket pair.
 
-One request, one reply, each a pickle behind a length; both ends are the same trusted program of the same user, and
-nobody else holds the socket. Functions of ``host.run`` do not pass here: they go straight to the process that runs
-them, so the agent never unpickles user code.
+One request, one reply, each a pickle behind a length; both ends are the same trusted program of the same
+user, and nobody else holds the socket. Functions of ``host.run`` do not pass here: they go straight to the
+process that runs them, so the agent never unpickles user code.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class Reply:
 
 
 def send(channel: socket.socket, message: object, fds: Sequence[int] = ()) -> None:
-    """Send one message; the descriptors travel with its first byte. Raises OSError when the other end is gone."""
+    """Send one message; descriptors travel with its first byte. Raises OSError when the other end is gone."""
     data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
     data = _HEADER.pack(len(data)) + data
     sent = socket.send_fds(channel, [data], list(fds)) if fds else channel.send(data)

@@ -1,13 +1,14 @@
 """NAT kinds and their nftables rule text. Pure: nothing here touches the kernel.
 
-Theory of operation (LAB.md section 6, "better2"). A plain ``snat`` looks endpoint-independent until the peer's
-packet arrives before ours: then conntrack holds the tuple and our packet leaves from another port, which breaks
-simultaneous-open hole punching. So each new outbound flow *teaches* a map, keyed by the port that conntrack
-really chose (its reply tuple), and inbound packets are DNATed through that map. An entry is replaced by every new
-flow, so a client that renumbers with the same socket, and two clients with one port, stay reachable.
+Theory of operation (LAB.md section 6, "better2"). A plain ``snat`` looks endpoint-independent until the
+peer's packet arrives before ours: then conntrack holds the tuple and our packet leaves from another port, which
+breaks simultaneous-open hole punching. So each new outbound flow *teaches* a map, keyed by the port that
+conntrack really chose (its reply tuple), and inbound packets are DNATed through that map. An entry is
+replaced by every new flow, so a client that renumbers with the same socket, and two clients with one port,
+stay reachable.
 
-What a router does not forward is dropped in the input hook *before* conntrack confirms it. Real home routers are
-silent there too, and an unconfirmed entry never occupies the tuple that our own packet is about to need.
+What a router does not forward is dropped in the input hook *before* conntrack confirms it. Real home routers
+are silent there too, and an unconfirmed entry never occupies the tuple that our own packet is about to need.
 """
 
 from __future__ import annotations
@@ -66,8 +67,8 @@ class NatRules:
     def text(self, *, replace: bool = False) -> str:
         """The ``nft -f`` text, one transaction; empty for a router that only routes.
 
-        ``replace`` deletes the tables of an earlier text first (a fresh namespace has none, and deleting costs
-        an RCU grace period of about 15 ms when the transaction's socket closes).
+        ``replace`` deletes the tables of an earlier text first (a fresh namespace has none, and deleting
+        costs an RCU grace period of about 15 ms when the transaction's socket closes).
         """
         if not self.kind.translates:
             return ""

@@ -56,11 +56,12 @@ class Node:
         stdin: int | IO[bytes] | IO[str] | None = None,
         text: bool = True,
     ) -> HostProcess:
-        """Start a program in this node, as the caller's user; its output is captured and goes to ``log``, too.
+        """Start a program in this node, as the caller's user; its output is captured and goes to ``log``,
+        too.
 
-        ``env`` and ``cwd`` default to the caller's. ``stdin`` is None (empty), ``subprocess.PIPE``, or a file.
-        ``text`` is accepted for likeness with subprocess: output is there as ``output`` and ``output_bytes``.
-        Raises CommandFailed when the program cannot be started.
+        ``env`` and ``cwd`` default to the caller's. ``stdin`` is None (empty), ``subprocess.PIPE``, or a
+        file. ``text`` is accepted for likeness with subprocess: output is there as ``output`` and
+        ``output_bytes``. Raises CommandFailed when the program cannot be started.
         """
         if isinstance(argv, str) or not argv:
             raise TypeError(f"argv is a list such as ['ping', '-c1', '192.0.2.1'], not {argv!r}")
@@ -69,9 +70,9 @@ class Node:
     def run(self, fn: Callable[..., T], *args: Any, timeout: float | None = None, **kwargs: Any) -> T:
         """Call a function in a process of its own in this node; returns its result (awaited, if a coroutine).
 
-        The function and its arguments travel by cloudpickle, so closures and lambdas work. An exception comes back
-        as itself, with the remote traceback as a note. Raises TimeoutError after ``timeout`` seconds, having killed
-        it, and CommandFailed when the process died.
+        The function and its arguments travel by cloudpickle, so closures and lambdas work. An exception
+        comes back as itself, with the remote traceback as a note. Raises TimeoutError after ``timeout``
+        seconds, having killed it, and CommandFailed when the process died.
         """
         return run_call(self, fn, args, kwargs, timeout)
 

@@ -1,8 +1,9 @@
 """The small steps that a lab is made of, as plain data: what the describing side sends to the lab agent.
 
 A node is one network namespace, named by a number that is unique in its lab. Interfaces are named by kernel
-index; every index is unique in the whole lab, on both ends of every cable. (That is more than tidiness: the kernel
-reports a lost carrier at once only where an interface's index differs from its peer's; equal ones wait up to 1 s.)
+index; every index is unique in the whole lab, on both ends of every cable. (That is more than tidiness: the
+kernel reports a lost carrier at once only where an interface's index differs from its peer's; equal ones
+wait up to 1 s.)
 """
 
 from __future__ import annotations
@@ -113,9 +114,10 @@ class FlushConntrack:
 
 @dataclass(frozen=True, slots=True)
 class Splice:
-    """Put a wire between a bridge port and its bridge: port - new bridge - TAP a ~ TAP b - old bridge.
+    """Put a wire between a bridge port and its bridge: port - new bridge - end a ~ end b - old bridge.
 
-    Nothing that the host can see changes. ``forward`` is what happens to frames from the port's far end.
+    Nothing that the host can see changes. ``forward`` is what happens to frames from the host. The ``end_*``
+    are indices of bridge ports, TAPs where possible; else veths, whose other ends are ``far_*``.
     """
 
     node: int
@@ -123,8 +125,10 @@ class Splice:
     port: int
     bridge: int
     wire_bridge: int
-    tap_a: int
-    tap_b: int
+    end_a: int
+    far_a: int
+    end_b: int
+    far_b: int
     forward: LinkCondition
     backward: LinkCondition
     seed: int

@@ -66,7 +66,7 @@ class Plug:
     routes: list[tuple[str, str]] = field(default_factory=list)
     up: bool = True
     carrier: bool = True
-    #: Index of the far TAP of a spliced wire: that moves between bridges then, the port stays behind the wire.
+    #: The far end of a spliced wire: that moves between bridges then, the port stays behind the wire.
     spliced: int | None = None
 
     def ip(self, version: int) -> str | None:

@@ -27,7 +27,8 @@ _QUOTED = 2000
 class HostProcess:
     """A process in a host. stdout and stderr are captured together, in order, as they come.
 
-    ``output`` is what it wrote so far (``str``, or use ``output_bytes``); ``wait_for_output`` waits for a line.
+    ``output`` is what it wrote so far (``str``, or use ``output_bytes``); ``wait_for_output`` waits for a
+    line.
     """
 
     def __init__(
@@ -82,7 +83,7 @@ class HostProcess:
         return self._returncode
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for the end, seconds at most; returns the exit status. Raises TimeoutError quoting the output."""
+        """Wait for the end, seconds at most; returns the status. Raises TimeoutError quoting the output."""
         with self._changed:
             if not self._changed.wait_for(lambda: self._returncode is not None, timeout):
                 raise TimeoutError(f"{self!r} did not end within {timeout:g} s; it wrote: {self._tail()}")
@@ -167,7 +168,7 @@ class HostProcess:
 
 
 class Plumbing:
-    """The descriptors of a process about to start: ours stay here, ``theirs`` go to it. Use as context manager."""
+    """The descriptors of a process about to start, as a context manager; ``theirs`` go to it."""
 
     def __init__(self, stdin: int | IO[bytes] | IO[str] | None) -> None:
         self.stdin: IO[bytes] | None = None

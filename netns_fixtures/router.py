@@ -59,7 +59,7 @@ class Router(Node):
         return self.lab.routers[self.plan.upstream.name] if self.plan.upstream else None
 
     def renumber(self, subnet: str | None = None) -> None:
-        """A new LAN subnet (chosen, or the next free one): the router and all hosts on it get new addresses."""
+        """A new LAN subnet (or the next free one): the router and all hosts on it get new addresses."""
         with self.lab.changing():
             before = self.lan
             self.lab.apply(self.lab.topology.renumber_lan(self.plan, subnet))
@@ -80,10 +80,11 @@ class Nat:
         return self._plan.nat
 
     def rebind(self, address: bool = False) -> None:
-        """Every flow gets a new outside port from now on, or with ``address`` comes from a new outside address.
+        """Every flow gets a new outside port from now on, or with ``address`` comes from a new outside
+        address.
 
-        What a NAT does that restarts, or whose carrier re-assigns it. Flows under way break until their inside
-        end sends again. Raises TopologyError on a router without NAT.
+        What a NAT does that restarts, or whose carrier re-assigns it. Flows under way break until their
+        inside end sends again. Raises TopologyError on a router without NAT.
         """
         plan = self._require()
         with self._lab.changing():

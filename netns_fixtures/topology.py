@@ -1,6 +1,7 @@
 """The network as a description: nodes, segments, plugs; and the steps that build or change it. Pure.
 
-Every node (host, router, the exchange) is a namespace. Every Ethernet segment is a bridge in one more namespace,
+Every node (host, router, the exchange) is a namespace. Every Ethernet segment is a bridge in one more
+namespace,
 the *fabric*, and every interface is a cable from its node to a port there::
 
       laptop          home (router)            exchange
@@ -8,8 +9,8 @@ the *fabric*, and every interface is a cable from its node to a port there::
         |             |        |                 |
     ----+-------------+--    --+-----------------+--      fabric: bridges "home" and "exchange"
 
-So replugging is moving a port to another bridge, losing the carrier is setting a port down, and a wire that impairs
-a link is spliced in behind the port: each without touching the interface that the host sees.
+So replugging is moving a port to another bridge, losing the carrier is setting a port down, and a wire that
+impairs a link is spliced in behind the port: each without touching the interface that the host sees.
 """
 
 from __future__ import annotations
@@ -154,7 +155,7 @@ class Topology:
         return host
 
     def take_pending(self) -> list[Op]:
-        """The steps described and not yet carried out, cables first: the agent sends them in few, large batches."""
+        """The steps described and not yet carried out, cables first: few and large batches for the agent."""
         ops, self.pending = self.pending, []
         rank = {AddNode: 0, AddBridge: 1, AddCable: 2}
         ops.sort(

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import pickle
 import struct
 import sys
 import threading
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import cloudpickle
+
+# cloudpickle has no types.
+dumps: Callable[[object], bytes] = cloudpickle.dumps
+loads: Callable[[bytes], Any] = cloudpickle.loads
 
 #: Before the result, its length: a process that the function left behind may hold the descriptor open.
 LENGTH = struct.Struct("=Q")
@@ -20,7 +24,7 @@ LENGTH = struct.Struct("=Q")
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What a call needs to know of the caller: ``function`` is a cloudpickle, imported after ``path`` is set."""
+    """What a call needs of the caller: ``function`` is a cloudpickle, loaded after ``path`` is set."""
 
     function: bytes
     path: tuple[str, ...]
@@ -52,11 +56,13 @@ def serve_call(payload: int, result: int) -> int:
 
 def _run(pickled: bytes) -> Outcome:
     try:
-        function, args, kwargs = cloudpickle.loads(pickled)
+        function, args, kwargs = loads(pickled)
         value = function(*args, **kwargs)
         if inspect.iscoroutine(value):
+            import asyncio  # costs 50 ms, and few functions are coroutines
+
             value = asyncio.run(value)
-        return Outcome(cloudpickle.dumps(value))
+        return Outcome(dumps(value))
     except BaseException as error:  # it travels to the caller, whatever it is
         text = "".join(traceback.format_exception(error)).rstrip()
         return Outcome(_pickle_error(error), text)
@@ -64,11 +70,11 @@ def _run(pickled: bytes) -> Outcome:
 
 def _pickle_error(error: BaseException) -> bytes:
     try:
-        data = cloudpickle.dumps(error)
-        cloudpickle.loads(data)  # an __init__ with other arguments than .args fails only here
+        data = dumps(error)
+        loads(data)  # an __init__ with other arguments than .args fails only here
     except Exception:
-        return cloudpickle.dumps(RuntimeError(f"{type(error).__name__}: {error}"))
-    return bytes(data)
+        return dumps(RuntimeError(f"{type(error).__name__}: {error}"))
+    return data
 
 
 def _let_threads_end() -> None:
@@ -76,8 +82,3 @@ def _let_threads_end() -> None:
     for thread in threading.enumerate():
         if thread is not threading.current_thread() and not thread.daemon:
             thread.join()
-
-
-def load(data: bytes) -> Any:
-    """The value or exception of an Outcome."""
-    return cloudpickle.loads(data)

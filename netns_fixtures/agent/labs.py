@@ -13,7 +13,17 @@ from netns_fixtures.agent.processes import LabProcesses
 from netns_fixtures.agent.wires import Wires
 from netns_fixtures.errors import CommandFailed, LabError
 from netns_fixtures.messages import Spawn
-from netns_fixtures.ops import AddBridge, AddCable, AddNode, FlushConntrack, LoadRules, Op, SetCondition, SetLink, Splice
+from netns_fixtures.ops import (
+    AddBridge,
+    AddCable,
+    AddNode,
+    FlushConntrack,
+    LoadRules,
+    Op,
+    SetCondition,
+    SetLink,
+    Splice,
+)
 
 LOOPBACK = 1
 
@@ -63,7 +73,7 @@ class AgentLab:
         return self._processes.status(pid) if self._processes else None
 
     def stop(self) -> None:
-        """Kill every process and wait until they are gone; cut all segments, so that no socket hears another."""
+        """Kill every process, wait until they are gone, cut all segments: no socket hears another now."""
         batch = _Batch()
         for bridge in self._bridges:
             batch.use(self._node(bridge.node).netlink).queue(SetLink(bridge.node, bridge.index, up=False))
@@ -74,7 +84,7 @@ class AgentLab:
 
     def release(self) -> None:
         """Let everything else go. May wait for the kernel where rules were replaced a moment ago."""
-        self._wires.remove(self._number, tuple(self._links))
+        self._wires.remove(self._number, self._links)
         for loader in self._rules.values():
             loader.close()
         for node in self._nodes.values():

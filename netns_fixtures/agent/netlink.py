@@ -1,9 +1,10 @@
 """rtnetlink and ctnetlink, batched: many messages per system call, acknowledgements read together.
 
-The kernel carries a message out inside ``send``, in order; only the acknowledgements are queued. So steps that
-concern several namespaces are simply sent in order, each on the socket of its namespace, and the acknowledgements
-are collected at the end. Messages are encoded by pyroute2's classes; its IPRoute objects are not used (an event
-loop each, and per-thread sockets that silently act on the wrong namespace, LAB.md 4.2).
+The kernel carries a message out inside ``send``, in order; only the acknowledgements are queued. So steps
+that concern several namespaces are simply sent in order, each on the socket of its namespace, and the
+acknowledgements are collected at the end. Messages are encoded by pyroute2's classes; its IPRoute objects
+are not used (an event loop each, and per-thread sockets that silently act on the wrong namespace, LAB.md
+4.2).
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ _NLM_F_CAPPED, _NLM_F_ACK_TLVS = 0x100, 0x200
 # <linux/rtnetlink.h>
 _RTM_NEWLINK, _RTM_NEWADDR, _RTM_DELADDR, _RTM_NEWROUTE, _RTM_DELROUTE = 16, 20, 21, 24, 25
 _IFF_UP = 1
+# <linux/pkt_sched.h>
+_RTM_NEWQDISC, _TCA_KIND, _TC_H_ROOT = 36, 1, 0xFFFF_FFFF
 # No duplicate address detection: in a lab every address is ours, and a tentative address is unusable for 1 s.
 _IFA_F_NODAD = 0x02
 _RT_TABLE_MAIN, _RTPROT_STATIC, _RTN_UNICAST = 254, 4, 1
@@ -63,7 +66,7 @@ class NetlinkSocket:
         self._pending: dict[int, tuple[str, frozenset[int]]] = {}
 
     def queue(self, step: Step, far: int = -1) -> None:
-        """Encode a step; it is carried out at the next :meth:`flush`. ``far`` is a cable's other namespace."""
+        """Encode a step, for the next :meth:`flush`. ``far`` is a cable's other namespace."""
         kind, flags, message, accepted = _message(step, far)
         message["header"]["type"] = kind
         message["header"]["flags"] = flags | _NLM_F_REQUEST | _NLM_F_ACK
@@ -73,9 +76,13 @@ class NetlinkSocket:
 
     def queue_conntrack_flush(self) -> None:
         """Forget all tracked connections of this namespace (a NETLINK_NETFILTER socket)."""
-        sequence = self._number("flush conntrack", frozenset())
-        header = struct.pack("=IHHII", 20, _CTNETLINK_DELETE, _NLM_F_REQUEST | _NLM_F_ACK, sequence, 0)
-        self._append(header + struct.pack("=BBH", socket.AF_UNSPEC, 0, 0))
+        self.queue_raw(_CTNETLINK_DELETE, 0, struct.pack("=BBH", socket.AF_UNSPEC, 0, 0), "flush conntrack")
+
+    def queue_raw(self, kind: int, flags: int, body: bytes, text: str) -> None:
+        """Queue a message that is encoded already; ``text`` names it in an error."""
+        sequence = self._number(text, frozenset())
+        header = struct.pack("=IHHII", 16 + len(body), kind, flags | _NLM_F_REQUEST | _NLM_F_ACK, sequence, 0)
+        self._append(header + body)
 
     def flush(self) -> None:
         """Send what is queued: after this call the kernel has done it, or has an error waiting."""
@@ -128,6 +135,20 @@ class NetlinkSocket:
         return errors
 
 
+def qdisc_exists(netlink: NetlinkSocket, index: int, kind: str) -> bool:
+    """Whether this kernel knows a queueing discipline. It is asked to make one without options: a known one
+    may refuse that (EINVAL), an unknown one is ENOENT."""
+    name = kind.encode() + b"\0"
+    attribute = struct.pack("=HH", 4 + len(name), _TCA_KIND) + name
+    body = struct.pack("=BxxxiIII", socket.AF_UNSPEC, index, 0, _TC_H_ROOT, 0) + attribute
+    try:
+        netlink.queue_raw(_RTM_NEWQDISC, _NLM_F_CREATE, body, f"make a {kind} qdisc")
+        netlink.collect()
+    except CommandFailed as failure:
+        return failure.returncode != errno.ENOENT
+    return True
+
+
 def _reason(message: bytes, flags: int) -> str:
     """The kernel's own sentence (NLMSGERR_ATTR_MSG), where it gave one."""
     if not flags & _NLM_F_ACK_TLVS:
@@ -159,11 +180,17 @@ def _message(step: Step, far: int) -> tuple[int, int, Any, frozenset[int]]:
             return _RTM_DELROUTE, 0, _route(step), frozenset({errno.ESRCH})
 
 
+def _new(kind: Any) -> Any:
+    """An empty message; pyroute2 has no types."""
+    return kind()
+
+
 def _bridge(step: AddBridge) -> Any:
-    message = ifinfmsg()
+    message = _new(ifinfmsg)
     message["index"] = step.index
     message["flags"] = message["change"] = _IFF_UP
-    # Without snooping every multicast is flooded, as on a home switch; neighbour discovery needs no querier then.
+    # Without snooping every multicast is flooded, as on a home switch; neighbour discovery needs no querier
+    # then.
     kind = {
         "attrs": [
             ["IFLA_INFO_KIND", "bridge"],
@@ -175,7 +202,7 @@ def _bridge(step: AddBridge) -> Any:
 
 
 def _cable(step: AddCable, far: int) -> Any:
-    message = ifinfmsg()
+    message = _new(ifinfmsg)
     message["index"] = step.port
     message["flags"] = message["change"] = _IFF_UP
     peer = {
@@ -192,7 +219,7 @@ def _cable(step: AddCable, far: int) -> Any:
 
 
 def _link(step: SetLink) -> Any:
-    message = ifinfmsg()
+    message = _new(ifinfmsg)
     message["index"] = step.index
     if step.up is not None:
         message["flags"] = _IFF_UP if step.up else 0
@@ -203,7 +230,7 @@ def _link(step: SetLink) -> Any:
 
 
 def _address(step: AddAddress | RemoveAddress) -> Any:
-    message = ifaddrmsg()
+    message = _new(ifaddrmsg)
     v6 = ":" in step.ip
     message["family"] = socket.AF_INET6 if v6 else socket.AF_INET
     message["index"] = step.index
@@ -215,7 +242,7 @@ def _address(step: AddAddress | RemoveAddress) -> Any:
 
 def _route(step: AddRoute | RemoveRoute) -> Any:
     destination, _, prefixlen = step.destination.partition("/")
-    message = rtmsg()
+    message = _new(rtmsg)
     message["family"] = socket.AF_INET6 if ":" in destination else socket.AF_INET
     message["dst_len"] = int(prefixlen)
     message["table"] = _RT_TABLE_MAIN

@@ -43,7 +43,7 @@ class NetworkNamespace:
 
 
 def write_sysctl(path: str, value: str) -> None:
-    """Write one setting. A path that this kernel does not have is skipped: it has nothing to switch off there."""
+    """Write one setting. One that this kernel does not have is skipped: nothing to switch off there."""
     try:
         fd = os.open(f"/proc/sys/{path}", os.O_WRONLY | os.O_CLOEXEC)
     except FileNotFoundError:

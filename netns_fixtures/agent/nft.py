@@ -1,8 +1,9 @@
 """Loading nftables rules into the namespace that the calling thread is in.
 
 Through libnftables, the library that the ``nft`` program itself is made of (1 ms a ruleset), else through
-``nft -f -`` (16 ms). A library context keeps its netlink socket, hence its namespace, and closing that socket waits
-for an RCU grace period where a transaction deleted something: so contexts are kept as long as their namespace.
+``nft -f -`` (16 ms). A library context keeps its netlink socket, hence its namespace, and closing that
+socket waits for an RCU grace period where a transaction deleted something: so contexts are kept as long as
+their namespace.
 """
 
 from __future__ import annotations

@@ -4,9 +4,10 @@
 
     agent --- keeper --- init (pid 1 of the namespace) --- the hosts' processes, daemons and all
 
-The keeper exists because an unprivileged process can make a PID namespace for its children only once, and never come
-back from it. It and init die with their parents (PDEATHSIG); when init dies, also on ``kill -9`` of the agent, the
-kernel kills everything in the namespace. Init starts processes at the agent's request and reaps.
+The keeper exists because an unprivileged process can make a PID namespace for its children only once, and
+never come back from it. It and init die with their parents (PDEATHSIG); when init dies, also on ``kill -9``
+of the agent, the kernel kills everything in the namespace. Init starts processes at the agent's request and
+reaps.
 """
 
 from __future__ import annotations
@@ -63,7 +64,10 @@ class LabProcesses:
         if pid not in self._inside:
             return None
         status, _fds = self._ask(_Status(self._inside[pid]), ())
-        return None if status is None else int(status)
+        if status is None:
+            return None
+        del self._inside[pid]
+        return int(status)
 
     def kill(self) -> None:
         """Kill every process, and wait until they are gone."""
@@ -77,7 +81,9 @@ class LabProcesses:
             send(self._channel, request, fds)
             reply, received = receive(self._channel)
         except (EOFError, OSError):
-            raise LabError("the first process of this lab's hosts was killed, and all others with it") from None
+            raise LabError(
+                "the first process of this lab's hosts was killed, and all others with it"
+            ) from None
         assert isinstance(reply, Reply)
         if reply.error is not None:
             raise reply.error
@@ -166,7 +172,10 @@ class _Init:
                 reply = Reply(pid)
             else:
                 self._reap()
-                reply = Reply(self._started.get(request.pid))
+                status = self._started.get(request.pid)
+                if status is not None:
+                    del self._started[request.pid]  # the kernel may give the number out again
+                reply = Reply(status)
         except (LabError, OSError) as error:
             reply = Reply(error=error)
         send(self._channel, reply, out)

@@ -33,9 +33,9 @@ from netns_fixtures.messages import (
 
 #: gids that may open ICMP ping sockets: as root all; in a user namespace only ours exists.
 _ALL_GROUPS = "0 2147483647"
-#: Giving a lab back costs the kernel about 5 ms per cable (bridge ports wait for RCU one by one) under its one
-#: networking lock: 75 ms for 10 nodes, in which the next lab cannot be built. So closed labs, cut off and
-#: without processes, wait until no lab is open for a moment, or until there are this many.
+#: Giving a lab back costs the kernel about 5 ms per cable (bridge ports wait for RCU one by one) under its
+#: one networking lock: 75 ms for 10 nodes, in which the next lab cannot be built. So closed labs, cut off
+#: and without processes, wait until no lab is open for a moment, or until there are this many.
 _MAX_STOPPED = 4
 _IDLE_MS = 250
 
@@ -71,7 +71,8 @@ class Server:
             self._close()
 
     def _wait(self) -> bool:
-        """True when a request is there. A forked child of the test process may keep the socket open: hence the pidfd."""
+        """True when a request is there, False when the test process is gone."""
+        # Its end of file is not enough: a forked child of it may keep the socket open.
         poll = select.poll()
         poll.register(self._channel, select.POLLIN)
         poll.register(self._parent, select.POLLIN)

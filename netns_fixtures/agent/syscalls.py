@@ -51,7 +51,7 @@ def set_process_name(name: str) -> None:
 
 
 def raise_ambient_capabilities() -> None:
-    """Make every permitted capability inheritable and ambient, so that programs run as the same uid keep them."""
+    """Make every permitted capability inheritable and ambient: programs of the same uid keep them."""
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
     sets = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable: low words, then high words
     _check(_libc.capget(header, sets), "capget")

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable
 
+from netns_fixtures.agent.ends import open_end
 from netns_fixtures.agent.netns import NetworkNamespace
-from netns_fixtures.errors import LinkEngineError, MissingCapability
+from netns_fixtures.errors import LinkEngineError
 from netns_fixtures.ops import AddBridge, SetCondition, SetLink, Splice
 from netns_fixtures.wire.client import WireProcess
-from netns_fixtures.wire.tap import TUN_DEVICE, open_tap
 
-#: Link ids are unique in a lab; the wire process serves all labs of the agent.
+#: Link numbers are unique in a lab; the wire process serves all labs of the agent.
 _LINKS_PER_LAB = 1 << 24
 
 
@@ -23,71 +22,51 @@ class Wires:
         self._process: WireProcess | None = None
 
     def splice(self, lab: int, fabric: NetworkNamespace, step: Splice) -> None:
-        """port - bridge - TAP a ~ TAP b - the bridge that the port was in; ``fabric`` must be entered.
+        """port - new bridge - end a ~ end b - the bridge that the port was in; ``fabric`` must be entered.
 
-        Raises LinkEngineError or MissingCapability, with the port where it was.
+        The port moves last: until the wire carries, the link is what it was. Raises LinkEngineError.
         """
-        with contextlib.ExitStack() as stack:
-            tap_a = stack.enter_context(_tap(f"a{step.link}", step.tap_a))
-            tap_b = stack.enter_context(_tap(f"b{step.link}", step.tap_b))
-            self._running().add_link(
-                _id(lab, step.link), tap_a, tap_b, step.forward, step.backward, step.seed
-            )
-        node = step.node
-        for op in (
-            AddBridge(node, step.wire_bridge, f"w{step.link}"),
-            SetLink(node, step.tap_a, up=True, master=step.wire_bridge),
-            SetLink(node, step.tap_b, up=True, master=step.bridge),
-            SetLink(node, step.port, master=step.wire_bridge),
-        ):
-            fabric.netlink.queue(op)
+        if self._process is None or not self._process.alive:
+            self._process = WireProcess.spawn()
+        fabric.netlink.queue(AddBridge(step.node, step.wire_bridge, f"w{step.link}"))
+        fabric.netlink.flush()
+        fds: list[int] = []
+        try:
+            fds.append(open_end(fabric, f"a{step.link}", step.end_a, step.far_a, step.wire_bridge))
+            fds.append(open_end(fabric, f"b{step.link}", step.end_b, step.far_b, step.bridge))
+            number = _number(lab, step.link)
+            self._process.add_link(number, fds[0], fds[1], step.forward, step.backward, step.seed)
+        finally:
+            for fd in fds:
+                os.close(fd)
+            fabric.netlink.collect()
+        fabric.netlink.queue(SetLink(step.node, step.port, master=step.wire_bridge))
         fabric.netlink.collect()
 
     def set_condition(self, lab: int, step: SetCondition) -> None:
-        """Change a spliced link."""
-        self._running().set_condition(_id(lab, step.link), step.forward, step.backward)
+        """Change a spliced link. Raises LinkEngineError, also when the wire died: the link is cut then."""
+        self._spliced().set_condition(_number(lab, step.link), step.forward, step.backward)
 
-    def stats(self, lab: int, link: int) -> object:
+    def stats(self, lab: int, link: int) -> dict[str, object]:
         """Counters of a spliced link."""
-        return self._running().stats(_id(lab, link))
+        return self._spliced().stats(_number(lab, link))
 
-    def remove(self, lab: int, links: Iterator[int] | tuple[int, ...]) -> None:
+    def remove(self, lab: int, links: Iterable[int]) -> None:
         """Forget the links of a closed lab."""
         for link in links:
             if self._process is not None and self._process.alive:
-                self._process.remove_link(_id(lab, link))
+                self._process.remove_link(_number(lab, link))
 
     def close(self) -> None:
         """End the wire process."""
         if self._process is not None:
             self._process.close()
 
-    def _running(self) -> WireProcess:
-        if self._process is None or not self._process.alive:
-            self._process = WireProcess.spawn()
+    def _spliced(self) -> WireProcess:
+        if self._process is None:
+            raise LinkEngineError("no link of this lab has a wire")
         return self._process
 
 
-def _id(lab: int, link: int) -> int:
+def _number(lab: int, link: int) -> int:
     return lab * _LINKS_PER_LAB + link
-
-
-@contextlib.contextmanager
-def _tap(name: str, index: int) -> Iterator[int]:
-    try:
-        fd = open_tap(name, index)
-    except FileNotFoundError:
-        raise MissingCapability(
-            f"{TUN_DEVICE} does not exist, and impairing a link needs it", "run: sudo modprobe tun"
-        ) from None
-    except PermissionError:
-        raise MissingCapability(
-            f"{TUN_DEVICE} may not be opened, and impairing a link needs it",
-            f"run: sudo chmod 666 {TUN_DEVICE}",
-        ) from None
-    except OSError as error:
-        raise LinkEngineError(f"cannot make a TAP for the wire: {error}") from None
-    try:
-        yield fd
-    finally:
-        os.close(fd)
