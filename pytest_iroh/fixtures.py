@@ -19,7 +19,7 @@ from pytest_iroh.timeline import Recorder
 if TYPE_CHECKING:
     from iroh_py import EndpointConfig
     from iroh_py.testing import SimNet
-    from netns_fixtures import Lab
+    from netns_fixtures import Capabilities, Lab
     from pytest_iroh.endpoints import Endpoints
 
 
@@ -91,6 +91,6 @@ def sim(request: pytest.FixtureRequest, recorder: Recorder) -> SimNet:
 
 
 @pytest.fixture(scope="session")
-def netns_capabilities() -> Any:
-    """What this machine can do (``netns_fixtures.doctor.Capabilities``), probed once."""
-    return capabilities.probe()
+def netns_capabilities(request: pytest.FixtureRequest) -> Capabilities:
+    """What this machine can do: each feature of ``netns-lab doctor``, tried once."""
+    return capabilities.probe(request.config)

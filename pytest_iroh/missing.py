@@ -18,11 +18,11 @@ _ERROR = "netns_fixtures.errors.MissingCapability"
 
 def give_up(item: pytest.Item, what: str, remedy: str) -> NoReturn:
     """Skip a test for want of a feature, or fail it under ``--netns-strict``."""
-    reason = f"this machine lacks {what}" + (f"; {remedy}" if remedy else "")
-    item.user_properties.append((PROPERTY, f"{what}; {remedy}"))
+    reason = f"{what}; {remedy}" if remedy else what
+    item.user_properties.append((PROPERTY, reason))
     if settings_of(item.config).strict:
-        pytest.fail(f"{reason} (--netns-strict)", pytrace=False)
-    raise pytest.skip.Exception(reason, _use_item_location=True)
+        pytest.fail(f"not possible here: {reason} (skipped without --netns-strict)", pytrace=False)
+    raise pytest.skip.Exception(f"not possible here: {reason}", _use_item_location=True)
 
 
 def missing_capability(error: BaseException) -> Any:
@@ -44,13 +44,10 @@ def summary(reports: Iterable[Any]) -> list[str]:
         for name, value in getattr(report, "user_properties", ())
         if name == PROPERTY and getattr(report, "outcome", "passed") != "passed"
     )
-    lines = []
-    for (value, outcome), count in sorted(counts.items()):
-        what, _, remedy = value.partition("; ")
-        lines.append(
-            f"{count} {outcome} for want of {what}" + (f": {remedy.removeprefix('run: ')}" if remedy else "")
-        )
-    return lines
+    return [
+        f"{count} {outcome}, not possible here: {reason}"
+        for (reason, outcome), count in sorted(counts.items())
+    ]
 
 
 @contextlib.contextmanager

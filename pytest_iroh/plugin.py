@@ -56,14 +56,19 @@ def pytest_pycollect_makeitem() -> Generator[None, Any, Any]:
     return found
 
 
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
-    """Begin to record; check what the test needs."""
-    Attempt.begin(item)
-    capabilities.check(item)
+@pytest.hookimpl(wrapper=True, tryfirst=True, specname="pytest_runtest_setup")
+def pytest_runtest_setup_begins_attempt(item: pytest.Item) -> Generator[None, object, object]:
+    """Begin to record; a missing feature that a fixture meets is a skip."""
     __tracebackhide__ = True
+    Attempt.begin(item)
     with missing.gives_up(item):
         return (yield)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Check what the test is marked to need, before any fixture is made."""
+    capabilities.check(item)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from netns_fixtures import doctor
+from netns_fixtures.features import Capabilities, Feature
+
 MISSING = """
 import pytest
 from netns_fixtures import MissingCapability
 
-LACKING = MissingCapability("unprivileged user namespaces", "run: sudo sysctl -w user.max_user_namespaces=15000")
+LACKING = MissingCapability("unprivileged user namespaces", "run: sudo sysctl -w a=b")
 
 {how}
 """
@@ -49,8 +52,8 @@ def test_missing_capability_skips_with_feature_and_remedy(pytester: pytest.Pytes
     result.stdout.fnmatch_lines(
         [
             "*= netns =*",
-            "1 skipped for want of unprivileged user namespaces: sudo sysctl -w user.max_user_namespaces=15000",
-            "SKIPPED [[]1[]] test_missing*.py:*: this machine lacks unprivileged user namespaces; run: sudo *",
+            "1 skipped, not possible here: unprivileged user namespaces; run: sudo sysctl *",
+            "SKIPPED [[]1[]] test_missing*.py:*: not possible here: unprivileged user namespaces; run: *",
         ]
     )
 
@@ -66,8 +69,8 @@ def test_strict_turns_the_skip_into_a_failure(pytester: pytest.Pytester, source:
     assert outcomes.get("failed", 0) + outcomes.get("errors", 0) == 1
     result.stdout.fnmatch_lines(
         [
-            "this machine lacks unprivileged user namespaces; run: sudo * (--netns-strict)",
-            "1 failed for want of unprivileged user namespaces: *",
+            "not possible here: unprivileged user namespaces; run: * (skipped without --netns-strict)",
+            "1 failed, not possible here: unprivileged user namespaces; run: *",
         ]
     )
 
@@ -97,3 +100,128 @@ def test_run_without_skips_has_no_netns_section(pytester: pytest.Pytester) -> No
     pytester.makepyfile("def test_plain():\n    pass")
 
     assert "= netns =" not in pytester.runpytest().stdout.str()
+
+
+# --- requires_netns and the header ---
+
+CAPABILITIES = Capabilities(
+    "root",
+    "6.18",
+    (
+        Feature("netns", True, "make network namespaces", needed=True),
+        Feature("nft", True, "load packet filter rules", needed=True),
+        Feature("wire", True, "impair links in userspace"),
+        Feature("tun", True, "impair links through TAPs"),
+        Feature(
+            "netem",
+            False,
+            "impair links in the kernel",
+            "this kernel has no netem",
+            "run: modprobe sch_netem",
+        ),
+    ),
+)
+NO_LABS = Capabilities(
+    "", "6.18", (Feature("namespaces", False, "make namespaces", "forbidden", "run as root", needed=True),)
+)
+
+
+@pytest.fixture
+def probes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Let the doctor find CAPABILITIES; the list grows with each time that it is asked."""
+    asked: list[int] = []
+
+    def capabilities() -> Capabilities:
+        asked.append(1)
+        return CAPABILITIES
+
+    monkeypatch.setattr(doctor, "capabilities", capabilities)
+    return asked
+
+
+NEEDS = "import pytest\n\n@pytest.mark.requires_netns({arguments})\ndef test_needs():\n    pass"
+
+
+@pytest.mark.usefixtures("probes")
+def test_required_feature_that_is_missing_skips(pytester: pytest.Pytester) -> None:
+    """The marker skips with the feature's name, what was found, and the remedy."""
+    pytester.makepyfile(NEEDS.format(arguments="'nft', 'netem'"))
+
+    result = pytester.runpytest("-rs")
+
+    result.assert_outcomes(skipped=1)
+    result.stdout.fnmatch_lines(
+        ["*not possible here: netem (this kernel has no netem); run: modprobe sch_netem"]
+    )
+
+
+@pytest.mark.usefixtures("probes")
+def test_required_features_that_are_there_run(pytester: pytest.Pytester) -> None:
+    """The marker does nothing where everything is there; without arguments it asks for labs at all."""
+    pytester.makepyfile(test_named=NEEDS.format(arguments="'wire'"), test_any=NEEDS.format(arguments=""))
+
+    pytester.runpytest("--netns-strict").assert_outcomes(passed=2)
+
+
+@pytest.mark.usefixtures("probes")
+def test_unknown_feature_is_a_usage_error(pytester: pytest.Pytester) -> None:
+    """A misspelt feature is no reason to skip."""
+    pytester.makepyfile(NEEDS.format(arguments="'nettem'"))
+
+    result = pytester.runpytest()
+
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*requires_netns('nettem'): the features are netem, netns, nft, tun, wire"])
+
+
+def test_machine_without_namespaces_skips_every_requirement(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no lab runs, that is the reason, whatever else the test wants."""
+    monkeypatch.setattr(doctor, "capabilities", lambda: NO_LABS)
+    pytester.makepyfile(NEEDS.format(arguments="'netem'"))
+
+    result = pytester.runpytest("-rs", "--netns-artifacts=off")
+
+    result.assert_outcomes(skipped=1)
+    result.stdout.fnmatch_lines(
+        [
+            "netns: Linux *, no labs here: forbidden; run as root; no artifacts",
+            "*not possible here: make namespaces (forbidden); run as root",
+        ]
+    )
+
+
+def test_header_does_not_probe_unasked(pytester: pytest.Pytester, probes: list[int]) -> None:
+    """A project that says nothing about labs gets what is known for free."""
+    pytester.makepyfile("def test_plain():\n    pass")
+
+    result = pytester.runpytest()
+
+    result.stdout.fnmatch_lines(
+        ["netns: Linux *(for more: netns-lab doctor); artifacts retain-on-failure in test-results"]
+    )
+    assert not probes
+
+
+def test_header_shows_the_findings(pytester: pytest.Pytester, probes: list[int]) -> None:
+    """A run that is told anything about labs shows what this machine can do."""
+    result = pytester.runpytest("--netns-artifacts=on")
+
+    result.stdout.fnmatch_lines(
+        ["netns: Linux *, root, nft yes, netem no (userspace wire), tun yes; artifacts on in test-results"]
+    )
+    assert len(probes) == 1
+
+
+def test_findings_are_remembered_for_later_headers(pytester: pytest.Pytester, probes: list[int]) -> None:
+    """Once a test has asked, later headers know without probing."""
+    pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function")
+    pytester.makepyfile("def test_asks(netns_capabilities):\n    assert netns_capabilities.has('wire')")
+    pytester.runpytest().assert_outcomes(passed=1)
+    asked = len(probes)
+
+    result = pytester.runpytest("-k", "nothing")
+
+    result.stdout.fnmatch_lines(["netns: Linux *, root, nft yes, netem no (userspace wire), tun yes; *"])
+    assert len(probes) == asked
