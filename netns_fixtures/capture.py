@@ -1,0 +1,383 @@
+"""Capturing what crosses the cables of a lab.
+
+::
+
+    with capture(laptop) as packets:
+        ...
+    assert packets.count == 0
+    packets.save("laptop.pcapng")       # opens in Wireshark, the lab's events are packet comments
+
+Every interface is a cable into one namespace, the fabric (see ``topology``), so a single packet socket
+there sees a whole lab, and recording one costs the same for 2 hosts and for 200. A frame is seen on the
+cable: what a host meant to send while its link was down is not there. Frames between hosts of one machine
+are not cut and not summed up: expect segments of up to 64 KiB and checksums that nobody has filled in.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from netns_fixtures.capture_file import save, save_each
+from netns_fixtures.drain import Drain
+from netns_fixtures.errors import LabError, TopologyError
+from netns_fixtures.interface import Interface
+from netns_fixtures.messages import OpenSocket
+from netns_fixtures.plug import FABRIC
+from netns_fixtures.ring import PacketRing, RawFrame, count, parse
+
+if TYPE_CHECKING:
+    from netns_fixtures.events import LabEvent
+    from netns_fixtures.lab import Lab
+    from netns_fixtures.node import Node
+
+_ALL_PROTOCOLS = 3  # ETH_P_ALL
+#: Bytes that a capture keeps; then it forgets its oldest frames. Minutes of a connection that is only
+#: watched.
+MAX_BYTES = 64 << 20
+#: Seconds until a block that is not full is handed over: what ``frames`` waits for, once or twice.
+FLUSH_AFTER = 0.004
+#: The same for recording, where nobody waits and fewer wake-ups cost less.
+RECORD_FLUSH_AFTER = 0.02
+#: Blocks in the ring: 8 MiB, what comes in at 500 Mbit/s while the reading thread is held up for 0.1 s.
+BLOCKS = 64
+#: Seconds for the kernel to hand over its last block; only a machine in deep trouble takes this long.
+_FLUSH_TIMEOUT = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """An Ethernet frame at an interface.
+
+    ``time``: seconds on the clock of the lab's events; ``stamp``: ns since the epoch. ``outgoing``: it left
+    the node. ``length``: bytes on the cable; ``data`` is all of them, unless the kernel had to cut them.
+    """
+
+    time: float
+    stamp: int
+    node: str
+    interface: str
+    outgoing: bool
+    data: bytes = field(repr=False)
+    length: int = 0
+
+    @property
+    def where(self) -> str:
+        """The interface with its node, "laptop eth0"."""
+        return f"{self.node} {self.interface}"
+
+
+@dataclass(frozen=True, slots=True)
+class Tap:
+    """Where frames are seen: an interface, and whether from its own end of the cable."""
+
+    node: str
+    interface: str
+    mac: str = ""
+    segment: str = ""
+    far_end: bool = True
+
+    def frame(self, raw: RawFrame, boot: float) -> Frame | None:
+        """The frame as the node sees it."""
+        if self.interface == "lo" and raw.sent:
+            return None  # the loopback shows each frame twice
+        outgoing = raw.sent != self.far_end
+        stamp = raw.stamp
+        return Frame(stamp / 1e9 - boot, stamp, self.node, self.interface, outgoing, raw.data, raw.length)
+
+
+class Capture:
+    """What was captured so far; a context manager that stops at its end. Made by ``capture`` and ``record``.
+
+    Frames stay readable after ``stop`` and after the lab is closed. Safe to use from several threads.
+    """
+
+    def __init__(
+        self,
+        lab: Lab,
+        taps: Callable[[], Mapping[int, Tap]],
+        dissect: Callable[[Frame], Any] | None = None,
+        max_bytes: int = MAX_BYTES,
+    ) -> None:
+        self.lab = lab
+        #: Why nothing is captured, where recording could not begin.
+        self.trouble = ""
+        self._taps = taps
+        self._dissect = dissect or _ethernet
+        self._max_bytes = max_bytes
+        self._boot = time.time() - time.monotonic()
+        self._ring: PacketRing | None = None
+        self._blocks: deque[bytes] = deque()
+        self._bytes = 0
+        self._taken = self._forgotten = 0
+        self._received = self._dropped = 0
+        self._news = threading.Condition()
+        self._parsed: tuple[int, list[Frame]] = (-1, [])
+        self._unsubscribe = lab.on_event(self._see)
+
+    def __repr__(self) -> str:
+        return f"<Capture in {self.lab.name}: {self._taken} frames{'' if self._ring else ', stopped'}>"
+
+    def __enter__(self) -> Capture:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    # -- looking
+
+    @property
+    def frames(self) -> list[Frame]:
+        """Every frame up to now, in order of time. Waits some milliseconds for the kernel's last block."""
+        self._flush()
+        with self._news:
+            blocks, taken = tuple(self._blocks), self._taken
+        if self._parsed[0] != taken:
+            self._parsed = (taken, sorted(self._frames(blocks), key=lambda frame: frame.stamp))
+        return list(self._parsed[1])
+
+    @property
+    def packets(self) -> list[Any]:
+        """The frames as scapy packets; ``sniffed_on`` is "laptop eth0", ``frame`` the Frame that it was
+        made of.
+        """
+        return [self.packet(frame) for frame in self.frames]
+
+    @property
+    def count(self) -> int:
+        """How many frames there are, without those that were forgotten."""
+        return len(self.frames)
+
+    @property
+    def missed(self) -> int:
+        """Frames that are not there: the kernel dropped them, or they were forgotten for want of room."""
+        self._count()
+        return self._dropped + self._forgotten
+
+    @property
+    def running(self) -> bool:
+        """Whether frames still come in."""
+        return self._ring is not None
+
+    def packet(self, frame: Frame) -> Any:
+        """A frame as a scapy packet."""
+        return self._dissect(frame)
+
+    def wait(self, timeout: float) -> bool:
+        """Wait until more frames came than this capture's user has seen; False after ``timeout`` seconds."""
+        seen = self._parsed[0]
+        with self._news:
+            return self._news.wait_for(lambda: self._taken != seen, timeout)
+
+    def taps(self) -> list[Tap]:
+        """The interfaces that are watched."""
+        return list(self._taps().values())
+
+    # -- ending
+
+    def stop(self) -> None:
+        """Capture nothing more; does nothing the second time."""
+        if self._ring is not None:
+            self._flush()
+            self._release()
+
+    def save(self, path: str | Path, **options: Any) -> Path:
+        """Write all frames into one pcapng file; ``options`` are those of ``capture_file.save``. Raises
+        OSError.
+        """
+        return save(self, Path(path), **options)
+
+    def save_each(self, directory: str | Path, **options: Any) -> list[Path]:
+        """Write one pcapng file per interface that saw a frame, ``<node>-<interface>.pcapng``. Raises
+        OSError.
+        """
+        return save_each(self, Path(directory), **options)
+
+    # -- inside
+
+    def open(self, sock: socket.socket, flush_after: float, indices: tuple[int, ...] = ()) -> None:
+        """Begin with a packet socket, which the capture owns from now on. Raises OSError."""
+        try:
+            ring = PacketRing(sock, flush_after, BLOCKS, indices)
+        except BaseException:
+            sock.close()
+            raise
+        self._ring = ring
+        Drain.shared().add(ring, self)
+
+    def take_blocks(self, blocks: list[bytes]) -> None:
+        """Called by the draining thread."""
+        with self._news:
+            for block in blocks:
+                self._blocks.append(block)
+                self._bytes += len(block)
+                self._taken += count(block)
+            while self._bytes > self._max_bytes and len(self._blocks) > 1:
+                oldest = self._blocks.popleft()
+                self._bytes -= len(oldest)
+                self._forgotten += count(oldest)
+            self._news.notify_all()
+
+    def _frames(self, blocks: tuple[bytes, ...]) -> Iterator[Frame]:
+        taps = self._taps()
+        for block in blocks:
+            for raw in parse(block):
+                tap = taps.get(raw.index)
+                frame = tap.frame(raw, self._boot) if tap is not None else None
+                if frame is not None:
+                    yield frame
+
+    def _count(self) -> int:
+        ring = self._ring
+        if ring is not None:
+            self._received, self._dropped = ring.counters()
+        return self._received
+
+    def _flush(self) -> None:
+        """Wait for everything that the kernel has captured until now."""
+        received = self._count()
+        with self._news:
+            if not self._news.wait_for(lambda: self._taken >= received or self._ring is None, _FLUSH_TIMEOUT):
+                raise LabError(
+                    f"{received - self._taken} captured frames did not arrive within {_FLUSH_TIMEOUT:g} s"
+                )
+
+    def _release(self) -> None:
+        with self._news:
+            ring, self._ring = self._ring, None
+        if ring is not None:
+            self._unsubscribe()
+            self._received, self._dropped = ring.counters()
+            Drain.shared().remove(ring)
+
+    def _see(self, event: LabEvent) -> None:
+        if event.kind == "lab_closed":
+            # The socket would keep the lab's namespaces alive. Nobody waits here for frames of the last
+            # milliseconds.
+            self._release()
+
+
+class Recording(Capture):
+    """A capture of every interface of a lab, which begins by itself when the lab is built."""
+
+    def __init__(self, lab: Lab, directory: Path | None, max_bytes: int) -> None:
+        self._directory = directory
+        super().__init__(lab, lambda: _fabric_taps(lab), max_bytes=max_bytes)
+        if lab.mode:
+            self._begin()
+
+    def stop(self) -> None:
+        """Capture nothing more, and write the files if a directory was given. Raises OSError."""
+        super().stop()
+        if self._directory is not None:
+            directory, self._directory = self._directory, None
+            self.save_each(directory)
+
+    def _begin(self) -> None:
+        self.open(_fabric_socket(self.lab), RECORD_FLUSH_AFTER)
+
+    def _see(self, event: LabEvent) -> None:
+        if event.kind == "lab_built" and self._ring is None:
+            try:
+                self._begin()
+            except (OSError, LabError) as error:
+                # The verb that built the lab must not fail for want of a recording; whoever reads it is told.
+                self.trouble = f"no packets were recorded: {error}"
+        super()._see(event)
+
+
+def capture(
+    node: Node,
+    interface: str | Interface | None = None,
+    *,
+    dissect: Callable[[Frame], Any] | None = None,
+    max_bytes: int = MAX_BYTES,
+) -> Capture:
+    """Capture at a host or router from now on: at all its interfaces, or one (also such as "lo" or "tun0").
+
+    ``dissect`` makes the packets of ``Capture.packets`` (default: scapy's Ethernet). Beyond ``max_bytes``
+    the oldest frames are forgotten. Raises TopologyError for an interface that the node does not have,
+    OSError, LabError.
+    """
+    lab = node.lab
+    lab.ready()
+    interfaces: dict[str, Interface] = getattr(node, "interfaces", {})
+    name = interface.name if isinstance(interface, Interface) else interface
+    if name is not None and name not in interfaces:
+        return _capture_inside(node, name, dissect, max_bytes)
+    wanted = {i.plug.port for i in interfaces.values() if name is None or i.name == name}
+    found = Capture(
+        lab,
+        lambda: {port: tap for port, tap in _fabric_taps(lab).items() if port in wanted},
+        dissect,
+        max_bytes,
+    )
+    found.open(_fabric_socket(lab), FLUSH_AFTER, tuple(sorted(wanted)))
+    return found
+
+
+def record(lab: Lab, directory: str | Path | None = None, *, max_bytes: int = MAX_BYTES) -> Recording:
+    """Capture at every interface of a lab; with a ``directory``, files are written there at the end.
+
+    A lab that is not built yet is recorded from its first moment. Beyond ``max_bytes`` (of the whole lab)
+    the oldest frames are forgotten. Raises OSError and LabError where a lab that is built cannot be
+    recorded; later trouble stands in ``trouble``.
+    """
+    return Recording(lab, None if directory is None else Path(directory), max_bytes)
+
+
+def _capture_inside(node: Node, name: str, dissect: Callable[[Frame], Any] | None, max_bytes: int) -> Capture:
+    """At an interface that is no cable: the socket is the node's own."""
+    sock = node.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+    try:
+        sock.bind((name, _ALL_PROTOCOLS))
+    except OSError as error:
+        sock.close()
+        raise TopologyError(f"{node.name} has no interface {name!r}: {error.strerror}") from None
+    tap = Tap(node.name, name, far_end=False)
+    found = Capture(node.lab, lambda: _Everywhere(tap), dissect, max_bytes)
+    found.open(sock, FLUSH_AFTER)
+    return found
+
+
+class _Everywhere(dict[int, Tap]):
+    """The same tap for every index: of a socket that is bound to one interface."""
+
+    def __init__(self, tap: Tap) -> None:
+        super().__init__({0: tap})
+        self._tap = tap
+
+    def get(self, key: int, default: Any = None) -> Any:
+        return self._tap
+
+
+def _fabric_socket(lab: Lab) -> socket.socket:
+    request = OpenSocket(lab.number, FABRIC, socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ALL_PROTOCOLS))
+    _value, (fd,) = lab.request(request)
+    return socket.socket(fileno=fd)
+
+
+def _fabric_taps(lab: Lab) -> dict[int, Tap]:
+    plugs = list(lab.topology.plugs())
+    return {plug.port: Tap(plug.owner, plug.name, plug.mac, plug.segment.name) for plug in plugs}
+
+
+def _ethernet(frame: Frame) -> Any:
+    # Scapy takes a second to import, so only who wants its packets pays for it.
+    from scapy.layers import inet, inet6
+    from scapy.layers.l2 import Ether
+
+    del inet, inet6  # imported to be known to Ether
+    packet = Ether(frame.data)
+    packet.time = frame.stamp / 1e9
+    packet.sniffed_on = frame.where
+    return packet
