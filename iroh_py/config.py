@@ -45,8 +45,8 @@ class EndpointConfig:
     #: Bytes of a stream, and of a connection, accepted before the application has read them.
     stream_window: int = 4 * 1024 * 1024
     connection_window: int = 16 * 1024 * 1024
-    #: Unsent and unacknowledged bytes of a stream at which write() waits.
-    send_buffer: int = 4 * 1024 * 1024
+    #: Unsent and unacknowledged bytes of a stream at which write() waits. More than this costs the engine copies.
+    send_buffer: int = 2 * 1024 * 1024
     #: Datagrams kept for an application that does not read them; the oldest go first.
     datagram_queue: int = 1024
     #: Whether birthday-method port probing may be used against an endpoint-dependent NAT (issue B).

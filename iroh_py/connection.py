@@ -17,8 +17,6 @@ from iroh_py.watch import Watchable
 if TYPE_CHECKING:
     from iroh_py.io.driver import Driver
 
-#: Streams opened by the peer that the application has not accepted yet; QUIC allows 128 of each kind at once.
-MAX_PENDING_STREAMS = 256
 #: Bytes read by the application after which the peer is told of its new credit without waiting for another packet.
 CREDIT_CHUNK = 64 * 1024
 
@@ -140,6 +138,7 @@ class Connection:
         if pair is None:
             self._bi.put_nowait(None)
             raise self._reason()
+        self._accepted(pair[1].id)
         return pair
 
     async def accept_uni(self) -> RecvStream:
@@ -148,7 +147,14 @@ class Connection:
         if stream is None:
             self._uni.put_nowait(None)
             raise self._reason()
+        self._accepted(stream.id)
         return stream
+
+    def _accepted(self, stream_id: int) -> None:
+        """A stream counts against the peer's limit until it is accepted, so that the queue of streams has an end."""
+        if self._error is None:
+            self._session.release_stream(stream_id)
+            self._driver.touch(self._session)
 
     # --- datagrams ---
 
@@ -280,6 +286,7 @@ class Connection:
         if stream is not None:
             return stream
         stream = self._make_recv(stream_id)
+        self._session.hold_stream(stream_id)
         if stream_id & 2:
             self._uni.put_nowait(stream)
         else:

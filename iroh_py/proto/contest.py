@@ -10,8 +10,12 @@ import enum
 
 from iroh_py.proto.paths import PathState
 
-#: A contest that the path in use has just won is not repeated for this long (a peer may ping from two uplinks).
+#: A contest over a ping that the path in use has just won is not repeated for this long: a peer with two uplinks pings
+#: from both. One over payload is repeated soon, then ever less often, up to the same pause: it may be a move after all.
 PAUSE = 1.0
+FIRST_PAUSE = 0.05
+#: After so many quiet seconds the pauses begin anew.
+FORGIVE = 3.0
 #: A peer whose payload came by the path in use this shortly before it came by another one has changed its mind.
 CHANGE_OF_MIND = 3.0
 #: Beyond a round trip and a quarter, what the path in use gets to answer: scheduling noise, in seconds.
@@ -43,7 +47,7 @@ def quiet(now: float, state: PathState) -> bool:
 class Contest:
     """At most one contest at a time. ``higher_id``: whether our node id is above the peer's."""
 
-    __slots__ = ("_followed", "_higher_id", "_sign", "_won", "contender", "kicked", "since")
+    __slots__ = ("_followed", "_higher_id", "_sign", "_stays", "_won", "contender", "kicked", "since")
 
     def __init__(self, now: float, *, higher_id: bool) -> None:
         self.contender: PathState | None = None
@@ -51,7 +55,9 @@ class Contest:
         #: Whether QUIC was kicked for this contest.
         self.kicked = False
         self._sign = Sign.PING
-        self._won = now - PAUSE
+        self._won = dict.fromkeys(Sign, now - 2 * FORGIVE)
+        #: Contests over payload that the path in use won in a row.
+        self._stays = 0
         self._followed = now - 2 * CHANGE_OF_MIND
         self._higher_id = higher_id
 
@@ -72,9 +78,16 @@ class Contest:
         """No contest any more."""
         self.contender = None
 
-    def may_begin(self, now: float) -> bool:
+    def may_begin(self, now: float, sign: Sign) -> bool:
         """Whether a proven path may be a contender again: not right after the path in use won."""
-        return now - self._won > PAUSE
+        pause = PAUSE if sign is Sign.PING else min(PAUSE, FIRST_PAUSE * 2**self._stays)
+        return now - self._won[sign] > pause
+
+    def _note_stay(self, now: float) -> None:
+        if self._sign is Sign.PAYLOAD:
+            fresh = now - self._won[Sign.PAYLOAD] > FORGIVE
+            self._stays = 0 if fresh else min(self._stays + 1, 8)
+        self._won[self._sign] = now
 
     def verdict_at(self, best: PathState | None) -> float | None:
         """When the contest is decided; None if there is none."""
@@ -89,7 +102,7 @@ class Contest:
         if best.quiet_for(now) <= now - self.since:
             if self._follows(now, contender, best):
                 return Verdict.MOVE
-            self._won = now
+            self._note_stay(now)
             return Verdict.STAY
         if contender.proven and contender.last_pong is not None and contender.last_pong >= self.since:
             return Verdict.MOVE

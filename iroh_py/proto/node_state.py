@@ -185,7 +185,7 @@ class NodeState:
                 actions += self._ping(now, state)
             if self._overdue(now):
                 actions += self._kick(now, reset=False)
-        elif new or self._challengeable(now, state):
+        elif new or self._challengeable(now, state, Sign.PING):
             actions += self._challenge(now, state, Sign.PING)
         return actions
 
@@ -245,7 +245,7 @@ class NodeState:
             return []
         if not fresh or not isinstance(path, UdpPath):
             return []
-        return self._challenge(now, state, Sign.PAYLOAD) if self._challengeable(now, state) else []
+        return self._challenge(now, state, Sign.PAYLOAD) if self._challengeable(now, state, Sign.PAYLOAD) else []
 
     def handle_sent(self, now: float, *, wants_answer: bool) -> None:
         """Payload went out; if it wants an answer, silence from now on means something."""
@@ -356,11 +356,11 @@ class NodeState:
             actions += self._kick(now, reset=False)
         return actions
 
-    def _challengeable(self, now: float, state: PathState) -> bool:
+    def _challengeable(self, now: float, state: PathState, sign: Sign) -> bool:
         """Whether a sign of life on another path puts the one in use into question."""
         if self.best is None or self.suspect_since is not None or not state.proven:
             return True
-        return self._contest.may_begin(now)
+        return self._contest.may_begin(now, sign)
 
     def _verdict_at(self) -> float | None:
         return None if self.suspect_since is not None else self._contest.verdict_at(self.best)
