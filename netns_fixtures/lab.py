@@ -192,7 +192,7 @@ class Lab:
                 self._verb = outer
 
     def apply(self, ops: Sequence[Op]) -> None:
-        """Carry out steps, after what is described and not yet built. A lab that cannot be built is closed."""
+        """Carry out steps, after what is not yet built. A lab that cannot be built is closed."""
         with self._lock:
             self._check_open()
             pending = self.topology.take_pending()

@@ -7,6 +7,7 @@ process that runs them, so the agent never unpickles user code.
 
 from __future__ import annotations
 
+import os
 import pickle
 import socket
 import struct
@@ -128,9 +129,11 @@ def send(channel: socket.socket, message: object, fds: Sequence[int] = ()) -> No
 
 def receive(channel: socket.socket) -> tuple[Any, list[int]]:
     """The next message and its descriptors. Raises EOFError when the other end is gone."""
-    data, fds, _flags, _address = socket.recv_fds(channel, 1 << 16, MAX_FDS, socket.MSG_CMSG_CLOEXEC)
+    data, fds, _flags, _address = socket.recv_fds(channel, 1 << 16, MAX_FDS)
     if not data:
         raise EOFError("the other end closed the channel")
+    for fd in fds:
+        os.set_inheritable(fd, False)  # recv_fds ignores MSG_CMSG_CLOEXEC before Python 3.12
     buffer = bytearray(data)
     while len(buffer) < _HEADER.size:
         buffer += _more(channel)

@@ -1,7 +1,7 @@
 """NAT kinds and their nftables rule text. Pure: nothing here touches the kernel.
 
 Theory of operation (LAB.md section 6, "better2"). A plain ``snat`` looks endpoint-independent until the
-peer's packet arrives before ours: then conntrack holds the tuple and our packet leaves from another port, which
+peer's packet comes before ours: then conntrack holds the tuple and our packet leaves from another port, which
 breaks simultaneous-open hole punching. So each new outbound flow *teaches* a map, keyed by the port that
 conntrack really chose (its reply tuple), and inbound packets are DNATed through that map. An entry is
 replaced by every new flow, so a client that renumbers with the same socket, and two clients with one port,
