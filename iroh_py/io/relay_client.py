@@ -39,6 +39,8 @@ IDLE_TIMEOUT = 60.0
 #: A connection that lasted this long and answered was a success: the next dial needs no wait. A shorter one
 #: may be two nodes with one key throwing each other out, which must not become a storm.
 _SUCCESS_AFTER = 2.0
+#: Shortest sleep: one that ends a rounding error too early must not be repeated without end.
+_TICK = 0.001
 #: After a network change a connection whose address is still ours gets this long, or 1.5 round trips, to
 #: answer before its replacement is dialled beside it.
 _PROBE_WITHIN = 0.05
@@ -342,7 +344,7 @@ class RelayClient:
         if self._dial is None and (self._link is None or self._link.suspect):
             times.append(self._retry_at)
         # Nothing to wait for but the wake event: look again after a minute, whatever was missed.
-        return max(0.0, min([*times, now + IDLE_TIMEOUT]) - now)
+        return max(_TICK, min([*times, now + IDLE_TIMEOUT]) - now)
 
     def _deliver(self, node_id: NodeId, datagrams: list[bytes]) -> None:
         if not self._closed:

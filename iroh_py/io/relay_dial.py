@@ -39,6 +39,8 @@ _EAGER_WINDOW = 0.7
 #: Attempts at the same time; the oldest is given up for a newer one.
 _MAX_ATTEMPTS = 6
 _READ_SIZE = 64 * 1024
+#: A clock may stop a rounding error short of a timer; without this the race would turn without end there.
+_TICK = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ class _Plan:
         if not self._steps:
             return None
         at, number, ip = self._steps[0]
-        if at > now and number != self._due_now:
+        if at > now + _TICK and number != self._due_now:
             return None
         self._steps.popleft()
         self._due_now = -1

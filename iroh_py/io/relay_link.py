@@ -37,6 +37,8 @@ _READ_SIZE = 256 * 1024
 _WRITE_SIZE = 64 * 1024
 #: Unsent bytes in the kernel: what waits there is old when it leaves, and delays our pings.
 _NOTSENT_LOWAT = 64 * 1024
+#: Shortest timer: one that fires a rounding error too early must not be set to the same moment again.
+_TICK = 0.001
 #: Node ids seen on this link; checking one costs far more than looking it up.
 _KNOWN_NODES = 1024
 #: Offset of tcpi_last_ack_recv, in milliseconds, in struct tcp_info (linux/tcp.h).
@@ -295,7 +297,7 @@ class RelayLink:
                 return  # it fires early and is set anew then: cheaper than moving it per datagram
             self._timer.cancel()
         self._timer_at = at
-        self._timer = asyncio.get_running_loop().call_later(max(0.0, at - now), self._poll)
+        self._timer = asyncio.get_running_loop().call_later(max(_TICK, at - now), self._poll)
 
 
 def _tune(writer: asyncio.StreamWriter) -> None:

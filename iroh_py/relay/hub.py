@@ -26,8 +26,8 @@ class Hub:
         self.counters = Counters()
         self.clients = Clients(parked=config.limits.parked, gone_notices=config.limits.gone_notices)
         self.loop = asyncio.get_running_loop()
-        #: Transports of all open TCP connections, for closing.
-        self.connections: set[asyncio.Transport] = set()
+        #: Transports of all open TCP connections, for closing; beside each what else has to live as long.
+        self.connections: dict[asyncio.Transport, object] = {}
         self.closing = False
         #: Set while no connection is open.
         self.empty = asyncio.Event()
@@ -47,13 +47,13 @@ class Hub:
             self.counters.rejected += 1
             return False
         self.counters.accepted += 1
-        self.connections.add(transport)
+        self.connections[transport] = None
         self.empty.clear()
         return True
 
     def leave(self, transport: asyncio.Transport) -> None:
         """A connection is closed."""
-        self.connections.discard(transport)
+        self.connections.pop(transport, None)
         if not self.connections:
             self.empty.set()
 

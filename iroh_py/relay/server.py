@@ -123,7 +123,7 @@ class RelayServer:
         return self._hub.stats()
 
     def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve a connection that somebody else accepted, such as a simulated network. Nothing may be read yet.
+        """Serve a connection that somebody else accepted (a simulated network). Nothing may be read yet.
 
         Raises ClosedError when the server does not run.
         """
@@ -133,6 +133,8 @@ class RelayServer:
         entry = HttpEntry(self._hub, self._relay_page, relays=True)
         transport.set_protocol(entry)
         entry.connection_made(transport)
+        if transport in self._hub.connections:  # a StreamWriter that nobody holds closes its transport
+            self._hub.connections[transport] = writer
 
     async def _serve(
         self,
