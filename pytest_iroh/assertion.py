@@ -6,9 +6,9 @@
         laptop.replug(hotspot)
     assert healing.direct and healing.bytes_lost == 0
 
-Inside the block a pulse beats. At the end of the block, a message that was sent after the last thing the lab did
-must be answered within the time given; then every message must have come back. Otherwise ``DidNotHeal`` tells the
-story.
+Inside the block a pulse beats. At the end of the block, a message that was sent after the last thing the lab
+did must be answered within the time given; then every message must have come back. Otherwise ``DidNotHeal``
+tells the story.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from pytest_iroh.timeline import Recorder, now
 #: What ``heals`` can watch over.
 Subject = Connection | SyncConnection | Callable[[], Any]
 
-#: Seconds for the first answer, before anything changes: a service that was started just now may still be starting.
+#: Seconds for the first answer, before anything changes: a service that was started just now may still be
+#: starting.
 START_TIMEOUT = 10.0
 #: Events of a lab that change nothing about the network.
 NO_CHANGES = frozenset({"lab_built", "lab_closed", "process_started", "process_ended"})
@@ -46,9 +47,9 @@ class heals:
     ``within``: seconds from the last change in the block to the answer to a message sent after it (times the
     option ``--netns-timeout-scale``). ``interval``: seconds between messages. ``lab``: whose events count as
     changes (default: all labs of the running test; without any event, the end of the block is the change).
-    ``recorder``: where they are recorded (default: that of the running test). Use it with ``async with`` in async
-    code and ``with`` in plain code; both give a Healing and raise DidNotHeal. Raises TypeError and ValueError for
-    what it cannot watch over.
+    ``recorder``: where they are recorded (default: that of the running test). Use it with ``async with`` in
+    async code and ``with`` in plain code; both give a Healing and raise DidNotHeal. Raises TypeError and
+    ValueError for what it cannot watch over.
     """
 
     def __init__(

@@ -51,7 +51,7 @@ class Beats:
             return next((t for t in self._bytes if t > after), None)
 
     def longest_silence(self, around: float, until: float) -> float | None:
-        """The longest time without bytes, from the last ones before ``around`` to ``until``; None if none were."""
+        """The longest time without bytes, from the last before ``around`` to ``until``; None without any."""
         with self._lock:
             before = next((t for t in reversed(self._bytes) if t <= around), None)
             if before is None:

@@ -1,7 +1,7 @@
 """What this machine can do: the line in the header, and the check of ``requires_netns``.
 
-The doctor tries each feature, which takes most of a second. So a run probes when a test asks, or when it was told
-anything about labs; what was found is remembered in pytest's cache for the headers of later runs.
+The doctor tries each feature, which takes most of a second. So a run probes when a test asks, or when it was
+told anything about labs; what was found is remembered in pytest's cache for the headers of later runs.
 """
 
 from __future__ import annotations

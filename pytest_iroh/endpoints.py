@@ -1,8 +1,9 @@
 """``endpoints``: binds endpoints in hosts, connects them, and closes everything in reverse.
 
-An endpoint must be closed inside the event loop it was bound in, while that loop still runs. We do not own the loop:
-pytest-asyncio, anyio or ``asyncio.run`` make and end it. All of them finalize the loop's asynchronous generators
-before they close it (``loop.shutdown_asyncgens``), so each loop gets one of ours that waits for exactly that.
+An endpoint must be closed inside the event loop it was bound in, while that loop still runs. We do not own
+the loop: pytest-asyncio, anyio or ``asyncio.run`` make and end it. All of them finalize the loop's
+asynchronous generators before they close it (``loop.shutdown_asyncgens``), so each loop gets one of ours that
+waits for exactly that.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ CLOSE_TIMEOUT = 10.0
 class Endpoints:
     """A factory of endpoints for one test; what it made is closed newest first, in its own loop.
 
-    ``config``: of every endpoint that is given none. ``seed``: makes keys and choices of the endpoints repeatable,
-    for tests under virtual time.
+    ``config``: of every endpoint that is given none. ``seed``: makes keys and choices of the endpoints
+    repeatable, for tests under virtual time.
     """
 
     def __init__(
@@ -84,7 +85,8 @@ class Endpoints:
     def connect(self, client: Any, server: Any, **options: Any) -> Link:
         """A connection between two hosts (or endpoints) whose server side echoes.
 
-        Use it with ``async with`` in async tests, with ``with`` in plain ones. ``options`` are those of ``bind``.
+        Use it with ``async with`` in async tests, with ``with`` in plain ones. ``options`` are those of
+        ``bind``.
         """
         return Link(self, client, server, options)
 
@@ -102,7 +104,10 @@ class Endpoints:
             await bound.guard.aclose()
 
     def close(self) -> None:
-        """Close whatever is still open, from plain code. Raises what went wrong at closing, as ExceptionGroup."""
+        """Close whatever is still open, from plain code.
+
+        Raises what went wrong at closing, as ExceptionGroup.
+        """
         if self._portal is not None:
             self._portal.run(self.aclose())
             self._portal.close()

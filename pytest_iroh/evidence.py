@@ -1,7 +1,8 @@
 """What a failed test leaves behind: one directory per attempt, filled by collectors.
 
-A collector is an object with the methods of :class:`Collector`; ``register`` adds one. Whatever records while the
-test runs (packets, qlog) starts in ``begin`` or ``lab_made``; ``save`` is called while the labs still stand.
+A collector is an object with the methods of :class:`Collector`; ``register`` adds one. Whatever records while
+the test runs (packets, qlog) starts in ``begin`` or ``lab_made``; ``save`` is called while the labs still
+stand.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ class Collector:
 
     def begin(self, evidence: Evidence) -> None:
         """A test begins."""
+
+    def lab_made(self, evidence: Evidence, lab: Any) -> None:
+        """A lab is on the timeline from now on; nothing of it may be built yet."""
 
     def save(self, evidence: Evidence, directory: Path) -> None:
         """Write files into the attempt's directory; the labs still stand, unless the tear-down failed."""
@@ -62,9 +66,10 @@ class Evidence:
         self.troubles: list[str] = []
         #: For collectors: whatever they keep while the test runs, by their name.
         self.kept: dict[str, Any] = {}
-        self._collectors = tuple(_collectors)
+        self._collectors = () if settings.artifacts == "off" else tuple(_collectors)
         for collector in self._collectors:
             self._call(collector.name, collector.begin, self)
+        recorder.on_lab(self._lab_made)
 
     @property
     def empty(self) -> bool:
@@ -77,7 +82,7 @@ class Evidence:
         return not self.empty and (policy == "on" or (policy == "retain-on-failure" and failed))
 
     def save(self) -> Path | None:
-        """Write everything into a directory of this attempt's own; returns it, or None where that is impossible."""
+        """Write everything into a directory of this attempt's own; None where that is impossible."""
         try:
             if self.directory is None:
                 self.directory = new_directory(self.settings.output, self.nodeid)
@@ -92,6 +97,10 @@ class Evidence:
         """Let the collectors go."""
         for collector in self._collectors:
             self._call(collector.name, collector.end, self)
+
+    def _lab_made(self, lab: Any) -> None:
+        for collector in self._collectors:
+            self._call(collector.name, collector.lab_made, self, lab)
 
     def _call(self, name: str, step: Callable[..., None], *args: Any) -> None:
         try:

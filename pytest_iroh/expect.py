@@ -16,7 +16,8 @@ def _is_verdict(info: object) -> bool:
 async def wait_direct(connection: Connection, within: float = 10.0) -> None:
     """Wait until payload takes a direct path.
 
-    ``within``: seconds, times the option ``--netns-timeout-scale``. Raises AssertionError with the path in use.
+    ``within``: seconds, times the option ``--netns-timeout-scale``. Raises AssertionError with the path in
+    use.
     """
     __tracebackhide__ = _is_verdict
     recorder = Recorder.current()

@@ -1,4 +1,4 @@
-"""The fixtures: ``lab``, ``lab_factory``, ``endpoints``, ``heals``, ``recorder``, ``sim``, ``netns_capabilities``.
+"""The fixtures: ``lab``, ``endpoints``, ``heals``, and what belongs to them.
 
 What they need is imported when they are used: pytest loads this module in every project.
 """
@@ -41,7 +41,10 @@ def lab_factory(request: pytest.FixtureRequest) -> Iterator[LabFactory]:
 
 @pytest.fixture
 def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
-    """An empty lab of this test's own: add routers and hosts. The test is skipped where no lab can be built."""
+    """An empty lab of this test's own: add routers and hosts.
+
+    The test is skipped where no lab can be built.
+    """
     factory = LabFactory(settings_of(request.config).seed)
     yield factory(request.node.name)
     factory.close()
@@ -60,6 +63,8 @@ def endpoints(
     """Binds endpoints in lab hosts, simulated hosts or here, connects them, and closes all, newest first."""
     from pytest_iroh.endpoints import Endpoints
 
+    if "lab" in request.fixturenames:
+        request.getfixturevalue("lab")  # made before us, it is closed after us
     run = virtual.run_of(request.node)
     made = Endpoints(recorder, endpoint_config, seed=None if run is None else run.seed)
     yield made

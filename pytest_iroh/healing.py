@@ -30,8 +30,8 @@ class Healing:
     healed: bool = False
     #: From the last change to the first answer to a message that was *sent after* it; ``within`` limits this.
     seconds: float | None = None
-    #: From the last change to the first byte that came in. Not more than ``seconds``; on a link with a delay it
-    #: can be the echo of a message that was under way already, and prove nothing.
+    #: From the last change to the first byte that came in. Not more than ``seconds``; on a link with a delay
+    #: it can be the echo of a message that was under way already, and prove nothing.
     first_byte: float | None = None
     #: The longest silence from the last answer before the change to ``seconds`` after it.
     gap: float | None = None

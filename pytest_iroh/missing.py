@@ -1,4 +1,4 @@
-"""What happens to a test that needs something which this machine cannot do: skipped, or failed when strict."""
+"""What happens to a test that needs what this machine cannot do: skipped, or failed when strict."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import pytest
 
 from pytest_iroh.options import settings_of
 
-#: The property of a report that names the missing feature and the remedy; it travels through xdist and into JUnit.
+#: The property of a report that names the missing feature and the remedy; it travels through xdist and into
+#: JUnit.
 PROPERTY = "netns_missing"
 _ERROR = "netns_fixtures.errors.MissingCapability"
 

@@ -1,7 +1,7 @@
 """The hooks of the pytest plugin; entry point ``pytest11: iroh``.
 
-Hooks only: each hands over to the module that does the work. This module is loaded in every pytest run of every
-project that has it installed, so nothing here imports endpoints or labs.
+Hooks only: each hands over to the module that does the work. This module is loaded in every pytest run of
+every project that has it installed, so nothing here imports endpoints or labs.
 """
 
 from __future__ import annotations

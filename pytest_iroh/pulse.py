@@ -14,7 +14,8 @@ from pytest_iroh.timeline import now
 
 #: Bytes of a message.
 BEAT_SIZE = 64
-#: Seconds for the last messages to come back over a healed connection: a round trip, and repeats of lost packets.
+#: Seconds for the last messages to come back over a healed connection: a round trip, and repeats of lost
+#: packets.
 FINISH_TIMEOUT = 10.0
 _NUMBER = struct.Struct(">Q")
 
@@ -45,7 +46,10 @@ class ConnectionPulse:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self, timeout: float) -> None:
-        """Begin, and wait ``timeout`` seconds at most for the first answer. Raises if the connection is over."""
+        """Begin, and wait ``timeout`` seconds at most for the first answer.
+
+        Raises if the connection is over.
+        """
         self._send, self._recv = self.connection.open_bi()
         self._tasks = [asyncio.create_task(self._sender()), asyncio.create_task(self._receiver())]
         await self.wait_answer(0.0, timeout)

@@ -100,7 +100,7 @@ def now() -> float:
     """Seconds on the clock that counts here: the running virtual loop's, else ``time.monotonic()``."""
     clock = sys.modules.get("iroh_py.testing.clock")
     if clock is not None:
-        import asyncio  # where there is a virtual clock it is loaded; elsewhere it would cost each pytest run time
+        import asyncio  # loaded already where there is a virtual clock; elsewhere it would cost time
 
         try:
             loop = asyncio.get_running_loop()
@@ -124,6 +124,7 @@ class Recorder:
         self._entries: deque[Entry] = deque(maxlen=MAX_ENTRIES)
         self._changes: deque[tuple[Any, Any]] = deque(maxlen=MAX_ENTRIES)
         self._listeners: list[Callable[[Entry], None]] = []
+        self._lab_listeners: list[Callable[[Any], None]] = []
         self._ends: list[Callable[[], None]] = []
         self._lock = threading.Lock()
 
@@ -179,6 +180,12 @@ class Recorder:
             self.add(Entry(event.time, "lab", event.node, event.text, {"kind": event.kind, **event.data}))
 
         self._ends.append(lab.on_event(record))
+        for listener in list(self._lab_listeners):
+            listener(lab)
+
+    def on_lab(self, listener: Callable[[Any], None]) -> None:
+        """Have each further lab reported when it is watched."""
+        self._lab_listeners.append(listener)
 
     def watch_sim(self, net: SimLike, seed: int | None = None) -> None:
         """Record the changes of a simulated network, as those of a lab."""

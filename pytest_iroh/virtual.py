@@ -1,7 +1,7 @@
 """``@pytest.mark.virtual_time``: an async test under the virtual clock of ``iroh_py.testing``.
 
-The test's function is replaced by a plain one as soon as it is collected, so pytest-asyncio (in auto mode, too), anyio
-and others leave it alone.
+The test's function is replaced by a plain one as soon as it is collected, so pytest-asyncio (in auto mode,
+too), anyio and others leave it alone.
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ class Run:
 
 
 def run_of(item: pytest.Item) -> Run | None:
-    """What the marker of a test says, None without one. Raises UsageError for arguments that it does not take."""
+    """What the marker of a test says, None without one.
+
+    Raises UsageError for arguments that it does not take.
+    """
     marker = item.get_closest_marker(MARKER)
     if marker is None:
         return None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from hypothesis import settings
 
 pytest_plugins = ["pytester"]
@@ -11,7 +9,3 @@ pytest_plugins = ["pytester"]
 # Two busy cores make any one example slow now and then; the suite's own time limit is what counts.
 settings.register_profile("suite", deadline=None, print_blob=True)
 settings.load_profile("suite")
-
-# What a developer's shell says must not decide what the plugin's own tests see.
-for name in [name for name in os.environ if name == "PYTEST_ADDOPTS"]:
-    del os.environ[name]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,7 +10,8 @@ import pytest
 import iroh_py.testing  # noqa: F401 - see below
 import netns_fixtures
 
-# pytester forgets the modules that a run inside the test imports; without these, each run would import them anew.
+# pytester forgets the modules that a run inside the test imports; without these, each run would import them
+# anew.
 import pytest_iroh.assertion
 import pytest_iroh.endpoints  # noqa: F401
 from netns_fixtures.events import EventLog, LabEvent
@@ -59,18 +60,18 @@ class FakeLab:
 
 
 @pytest.fixture
-def fake_labs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[FakeLab]]:
+def fake_labs(monkeypatch: pytest.MonkeyPatch) -> list[FakeLab]:
     """Let every lab of this test be fake; the list has those that were made."""
     FakeLab.made = []
     monkeypatch.setattr(netns_fixtures, "Lab", FakeLab)
-    yield FakeLab.made
+    return FakeLab.made
 
 
 @pytest.fixture
 def pytester(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
-    """A directory with the settings of a downstream project that uses pytest-asyncio, strict about everything."""
-    for option in OPTIONS:
-        monkeypatch.delenv(option.env, raising=False)
+    """A downstream project that uses pytest-asyncio and is strict about everything."""
+    for name in ("PYTEST_ADDOPTS", *(option.env for option in OPTIONS)):
+        monkeypatch.delenv(name, raising=False)  # what a developer's shell says decides nothing here
     pytester.makeini(
         """
         [pytest]

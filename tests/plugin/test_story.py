@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,7 +31,7 @@ def test_failing_heals_tells_the_story_once(pytester: pytest.Pytester) -> None:
     result.stdout.fnmatch_lines(
         [
             ">       with heals(up.is_set, within=0.1):",
-            "E *DidNotHeal: heals: no byte within 0.1 s after laptop eth0 went down   (veth engine, seed 8723)",
+            "E *DidNotHeal: heals: no byte within 0.1 s after laptop eth0 went down   (veth engine, *",
             "E       it returned false",
             "E          +0.000  lab      laptop eth0 went down",
             "E          +0.1*  payload  no answer within 0.1 s",
@@ -177,3 +178,80 @@ def test_lab_of_a_wider_scope_is_on_the_timeline(pytester: pytest.Pytester) -> N
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines(['lab "shared", *', "*lab      laptop went up"])
     assert "laptop went down" not in result.stdout.str().split("netns story")[1]
+
+
+@pytest.mark.usefixtures("fake_labs")
+def test_repeated_test_has_an_attempt_each_time(pytester: pytest.Pytester) -> None:
+    """A plugin that runs failed tests again leaves the evidence of each run, and only of that run."""
+    pytester.makeconftest(
+        """
+        import pytest
+        from _pytest.runner import runtestprotocol
+
+        @pytest.hookimpl(tryfirst=True)
+        def pytest_runtest_protocol(item, nextitem):
+            for _ in range(2):
+                reports = runtestprotocol(item, nextitem=nextitem, log=False)
+            for report in reports:
+                item.ihook.pytest_runtest_logreport(report=report)
+            return True
+        """
+    )
+    pytester.makepyfile(FAILING)
+
+    pytester.runpytest()
+
+    first, second = _artifacts(pytester)
+    for directory in (first, second):
+        assert len((directory / "timeline.jsonl").read_text().splitlines()) == 2
+
+
+@pytest.mark.usefixtures("fake_labs")
+def test_failing_tear_down_is_evidence(pytester: pytest.Pytester) -> None:
+    """An error after the test has passed leaves its timeline, too."""
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.fixture
+        def broken(lab):
+            yield lab
+            lab.happen("link_down", "laptop", "laptop eth0 went down")
+            raise RuntimeError("no end")
+
+        def test_passes(broken):
+            pass
+        """
+    )
+
+    result = pytester.runpytest()
+
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(["* netns story *", "*laptop eth0 went down"])
+    assert len(_artifacts(pytester)) == 1
+
+
+def test_labs_are_closed_after_the_endpoints(pytester: pytest.Pytester, fake_labs: list[Any]) -> None:
+    """Whatever the order of a test's arguments, its endpoints go before their lab."""
+    pytester.makepyfile(
+        """
+        import pytest
+        from pytest_iroh.endpoints import Endpoints
+
+        @pytest.fixture(autouse=True)
+        def order(monkeypatch, request):
+            def close(endpoints):
+                assert not request.getfixturevalue("lab").closed
+            monkeypatch.setattr(Endpoints, "close", close)
+
+        def test_order(endpoints, lab):
+            pass
+
+        def test_factory(lab_factory):
+            lab_factory("left open")
+        """
+    )
+
+    pytester.runpytest().assert_outcomes(passed=2)
+
+    assert [lab.name for lab in fake_labs if lab.closed] == ["test_order", "left open"]

@@ -28,7 +28,7 @@ def test_marked_test_does_not_wait(pytester: pytest.Pytester, mode: str) -> None
 
 
 def test_module_can_be_marked(pytester: pytest.Pytester) -> None:
-    """A mark of the whole module takes its async tests, those in classes as well, and leaves plain ones alone."""
+    """A mark of the whole module takes its async tests, in classes too, and leaves plain ones alone."""
     pytester.makepyfile(
         """
         import asyncio

@@ -96,7 +96,7 @@ def test_service_that_stays_away_fails_with_the_story(net_lab: Lab) -> None:
         if not up.is_set():
             raise ConnectionRefusedError("port 9000")
 
-    with pytest.raises(DidNotHeal) as caught, heals(ask, within=0.1, interval=0.001) as healing:
+    with pytest.raises(DidNotHeal) as caught, heals(ask, within=0.1, interval=0.001) as healing:  # noqa: PT012
         up.clear()
         net_lab.happen("laptop eth0 went down")
 
@@ -175,6 +175,11 @@ def test_error_in_the_block_is_the_error() -> None:
 # --- misuse ---
 
 
+#: Mistakes that a type checker would see.
+NUMBER: Any = 3
+TEXT: Any = "5"
+
+
 async def _answer() -> bool:
     return True
 
@@ -182,8 +187,8 @@ async def _answer() -> bool:
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: heals(3), "wants a Connection or a callable"),
-        (lambda: heals(lambda: True, within="5"), "within is a number of seconds, not '5'"),
+        (lambda: heals(NUMBER), "wants a Connection or a callable"),
+        (lambda: heals(lambda: True, within=TEXT), "within is a number of seconds, not '5'"),
         (lambda: heals(lambda: True, within=0), "within is a positive number"),
         (lambda: heals(lambda: True, within=float("inf")), "within is a positive number"),
         (lambda: heals(lambda: True, interval=-1), "interval is a positive number"),
@@ -262,7 +267,7 @@ async def test_echo_under_way_is_named_in_the_failure(sim: SimNet, endpoints: En
     """When only bytes from before the change came in, the failure says so."""
     connection = await _pair(sim, endpoints, delay=0.1)
 
-    with pytest.raises(DidNotHeal) as caught:
+    with pytest.raises(DidNotHeal) as caught:  # noqa: PT012 - the block is what heals() judges
         async with heals(connection, within=1.5):
             await asyncio.sleep(1)
             sim.link(sim.hosts["laptop"], direction="up", loss=1.0)
