@@ -15,6 +15,7 @@ are not cut and not summed up: expect segments of up to 64 KiB and checksums tha
 
 from __future__ import annotations
 
+import errno
 import socket
 import threading
 import time
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from netns_fixtures.lab import Lab
     from netns_fixtures.node import Node
 
-_ALL_PROTOCOLS = 3  # ETH_P_ALL
 #: Bytes that a capture keeps; then it forgets its oldest frames. Minutes of a connection that is only
 #: watched.
 MAX_BYTES = 64 << 20
@@ -204,12 +204,15 @@ class Capture:
 
     # -- inside
 
-    def open(self, sock: socket.socket, flush_after: float, indices: tuple[int, ...] = ()) -> None:
+    def open(
+        self, sock: socket.socket, flush_after: float, interface: str = "", indices: tuple[int, ...] = ()
+    ) -> None:
         """Begin with a packet socket, which the capture owns from now on. Raises OSError."""
         try:
-            ring = PacketRing(sock, flush_after, BLOCKS, indices)
+            ring = PacketRing(sock, flush_after, BLOCKS, interface, indices)
         except BaseException:
             sock.close()
+            self._unsubscribe()
             raise
         self._ring = ring
         Drain.shared().add(ring, self)
@@ -321,7 +324,7 @@ def capture(
         dissect,
         max_bytes,
     )
-    found.open(_fabric_socket(lab), FLUSH_AFTER, tuple(sorted(wanted)))
+    found.open(_fabric_socket(lab), FLUSH_AFTER, indices=tuple(sorted(wanted)))
     return found
 
 
@@ -338,14 +341,14 @@ def record(lab: Lab, directory: str | Path | None = None, *, max_bytes: int = MA
 def _capture_inside(node: Node, name: str, dissect: Callable[[Frame], Any] | None, max_bytes: int) -> Capture:
     """At an interface that is no cable: the socket is the node's own."""
     sock = node.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
-    try:
-        sock.bind((name, _ALL_PROTOCOLS))
-    except OSError as error:
-        sock.close()
-        raise TopologyError(f"{node.name} has no interface {name!r}: {error.strerror}") from None
     tap = Tap(node.name, name, far_end=False)
     found = Capture(node.lab, lambda: _Everywhere(tap), dissect, max_bytes)
-    found.open(sock, FLUSH_AFTER)
+    try:
+        found.open(sock, FLUSH_AFTER, interface=name)
+    except OSError as error:
+        if error.errno != errno.ENODEV:
+            raise
+        raise TopologyError(f"{node.name} has no interface {name!r}") from None
     return found
 
 
@@ -361,7 +364,7 @@ class _Everywhere(dict[int, Tap]):
 
 
 def _fabric_socket(lab: Lab) -> socket.socket:
-    request = OpenSocket(lab.number, FABRIC, socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ALL_PROTOCOLS))
+    request = OpenSocket(lab.number, FABRIC, socket.AF_PACKET, socket.SOCK_RAW, 0)
     _value, (fd,) = lab.request(request)
     return socket.socket(fileno=fd)
 

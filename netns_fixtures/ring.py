@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import os
 import socket
 import struct
 import threading
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 # <linux/if_packet.h>
 _PACKET_RX_RING, _PACKET_STATISTICS, _PACKET_VERSION = 5, 6, 10
 _SOL_PACKET = 263
+_ALL_PROTOCOLS = 3  # ETH_P_ALL
 _TPACKET_V3 = 2
 _KERNEL_OWNS, _STATUS_USER = 0, 1
 #: The kernel wants a frame size in the request, and ignores it in version 3; it must divide the block.
@@ -56,12 +58,18 @@ class RawFrame:
 class PacketRing:
     """A ring on a packet socket, which it owns. Raises OSError where the kernel refuses.
 
-    ``flush_after``: seconds until the kernel hands over a block that is not full. ``indices``: the only
-    interfaces whose frames count (empty: all).
+    ``sock`` was made for protocol 0, so that it has received nothing yet. ``flush_after``: seconds until the
+    kernel hands over a block that is not full. ``interface``: the only one to see ("": all), or ``indices``:
+    the only ones whose frames count (empty: all).
     """
 
     def __init__(
-        self, sock: socket.socket, flush_after: float, blocks: int, indices: Collection[int] = ()
+        self,
+        sock: socket.socket,
+        flush_after: float,
+        blocks: int,
+        interface: str = "",
+        indices: Collection[int] = (),
     ) -> None:
         self._socket = sock
         self._blocks = blocks
@@ -76,6 +84,8 @@ class PacketRing:
         request = struct.pack("=7I", BLOCK_SIZE, blocks, _FRAME_SIZE, frames, milliseconds, 0, 0)
         sock.setsockopt(_SOL_PACKET, _PACKET_RX_RING, request)
         self._memory = mmap.mmap(sock.fileno(), BLOCK_SIZE * blocks)
+        # Only now: what a socket receives before it has a ring is counted, and is in no block.
+        _bind(sock, interface)
 
     def fileno(self) -> int:
         """The descriptor that is readable while a block waits."""
@@ -130,6 +140,18 @@ def parse(block: bytes) -> Iterator[RawFrame]:
         data = block[at + mac : at + mac + captured]
         yield RawFrame(sec * 1_000_000_000 + nsec, index, kind == _OUTGOING, data, length)
         at += step
+
+
+def _bind(sock: socket.socket, interface: str) -> None:
+    if interface:
+        sock.bind((interface, _ALL_PROTOCOLS))
+        return
+    # Python's bind takes no address that means every interface.
+    libc = ctypes.CDLL(None, use_errno=True)
+    address = struct.pack("=HHiHBB8x", socket.AF_PACKET, socket.htons(_ALL_PROTOCOLS), 0, 0, 0, 0)
+    if libc.bind(sock.fileno(), address, len(address)) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
 
 
 def _attach_filter(sock: socket.socket, indices: Collection[int]) -> None:
