@@ -53,8 +53,10 @@ class EndpointConfig:
     port_prediction: bool = False
     #: Addresses this endpoint claims beside those it finds (a static port forwarding, for example).
     extra_addresses: tuple[tuple[str, int], ...] = ()
-    #: Discovery services asked for peers that are dialled by node id, and told of our own addresses.
+    #: Discoveries (iroh_py.discovery) that are asked where peers are, and told where we are.
     discovery: tuple[object, ...] = field(default=())
+    #: At most 245 bytes of the application's own that discovery publishes beside our addresses.
+    user_data: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("heartbeat_interval", "idle_timeout", "connect_timeout"):

@@ -7,11 +7,20 @@ import contextlib
 import random
 from collections.abc import AsyncIterator, Callable, Iterable
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from iroh_py.addr import NodeAddr, NodeTicket
 from iroh_py.config import EndpointConfig
 from iroh_py.connection import Connection
-from iroh_py.errors import ClosedError, ConnectError, ConnectTimeoutError, IrohError, LocalProtocolError, TicketError
+from iroh_py.errors import (
+    ClosedError,
+    ConnectError,
+    ConnectTimeoutError,
+    IrohError,
+    LocalProtocolError,
+    NoAddressError,
+    TicketError,
+)
 from iroh_py.events import AddressesChanged, Event
 from iroh_py.io.driver import Driver
 from iroh_py.io.system import as_network
@@ -19,6 +28,9 @@ from iroh_py.keys import NodeId, SecretKey
 from iroh_py.network import Addr
 from iroh_py.proto.endpoint_core import EndpointCore
 from iroh_py.watch import Watchable
+
+if TYPE_CHECKING:
+    from iroh_py.discovery.endpoint import EndpointDiscovery
 
 #: Connections accepted by QUIC and not yet by the application; more are closed with code 1.
 MAX_BACKLOG = 256
@@ -37,7 +49,10 @@ class Endpoint:
         self._callbacks: list[EventCallback] = []
         self._incoming: asyncio.Queue[Connection | None] = asyncio.Queue()
         self._addresses: Watchable[NodeAddr] = Watchable(NodeAddr(core.secret_key.node_id))
-        self._driver = Driver(core, as_network(network), on_incoming=self._on_incoming, on_event=self._on_event)
+        self._driver = Driver(
+            core, as_network(network), on_incoming=self._on_incoming, on_event=self._on_event
+        )
+        self._discovery: EndpointDiscovery | None = None
         self._closed = False
 
     @classmethod
@@ -66,7 +81,11 @@ class Endpoint:
         )
         endpoint = cls(core, network)
         endpoint._driver.start(list(bind))
-        await endpoint._start_services()
+        try:
+            await endpoint._start_services()
+        except BaseException:
+            await endpoint.close()
+            raise
         endpoint._set_addr()
         return endpoint
 
@@ -77,6 +96,10 @@ class Endpoint:
 
             self._driver.relays = Relays(self._driver, on_change=self._set_addr)
             self._driver.relays.start()
+        if self._core.config.discovery:
+            from iroh_py.discovery.endpoint import EndpointDiscovery
+
+            self._discovery = await EndpointDiscovery.start(self._driver, self._addresses)
 
     # --- who and where ---
 
@@ -140,9 +163,19 @@ class Endpoint:
         except TimeoutError as error:
             if isinstance(error, IrohError):
                 raise
+            if self._discovery is not None and not self._discovery.knows(addr.node_id):
+                raise NoAddressError(
+                    f"discovery found no address of {addr.node_id.fmt_short()} within {seconds:g} s"
+                ) from None
             raise ConnectTimeoutError(self._why_no_answer(addr, seconds)) from None
 
     async def _dial(self, addr: NodeAddr, alpn: str) -> Connection:
+        if self._discovery is None or addr.node_id == self.node_id:
+            return await self._dial_known(addr, alpn)
+        async with self._discovery.dialling(addr):
+            return await self._dial_known(addr, alpn)
+
+    async def _dial_known(self, addr: NodeAddr, alpn: str) -> Connection:
         session = self._core.dial(self._driver.now(), addr, alpn)
         connection = self._driver.connection(session)
         self._driver.pump_soon()
@@ -164,7 +197,9 @@ class Endpoint:
     async def accept(self) -> Connection:
         """Wait for the next connection from another node. Raises ClosedError once the endpoint is closed."""
         if not self._core.accepting:
-            raise LocalProtocolError("this endpoint accepts nothing: give bind() the alpns that it shall speak")
+            raise LocalProtocolError(
+                "this endpoint accepts nothing: give bind() the alpns that it shall speak"
+            )
         connection = await self._incoming.get()
         if connection is None:
             self._incoming.put_nowait(None)
@@ -211,6 +246,8 @@ class Endpoint:
         self._closed = True
         for connection in self._driver.connections:
             connection.close(code, reason)
+        if self._discovery is not None:
+            await self._discovery.close()
         if self._driver.relays is not None:
             self._driver._pump()
             await self._driver.relays.close()
@@ -241,6 +278,8 @@ class Endpoint:
     def _on_event(self, event: Event) -> None:
         if isinstance(event, AddressesChanged):
             self._set_addr()
+        if self._discovery is not None:
+            self._discovery.handle_event(event)
         for callback in list(self._callbacks):
             callback(event)
 
@@ -273,4 +312,6 @@ def parse_target(target: Target) -> NodeAddr:
         with contextlib.suppress(TicketError):
             return NodeAddr(NodeId.parse(target))
         return NodeTicket.parse(target).addr
-    raise LocalProtocolError(f"connect() wants a NodeAddr, NodeTicket, NodeId or text, not {type(target).__name__}")
+    raise LocalProtocolError(
+        f"connect() wants a NodeAddr, NodeTicket, NodeId or text, not {type(target).__name__}"
+    )

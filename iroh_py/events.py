@@ -204,6 +204,20 @@ class HolePunched(NodeEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class NodeDiscovered(NodeEvent):
+    """A discovery service told where a node may be."""
+
+    addresses: tuple[Addr, ...]
+    relay: str | None
+    provenance: str
+
+    @property
+    def text(self) -> str:
+        places = [f"{ip}:{port}" for ip, port in self.addresses] + ([self.relay] if self.relay else [])
+        return f"{self.provenance} says {', '.join(places) or 'nothing'}"
+
+
+@dataclass(frozen=True, slots=True)
 class ConnectionOpened(NodeEvent):
     """A QUIC connection with a node is established."""
 
@@ -253,6 +267,7 @@ _NAMES = {
     "CallMeMaybeSent": "call-me-maybe.sent",
     "CallMeMaybeReceived": "call-me-maybe.recv",
     "HolePunched": "holepunched",
+    "NodeDiscovered": "discovery",
     "ConnectionOpened": "connected",
     "ConnectionClosed": "closed",
     "SocketRebound": "rebind",

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from iroh_py.errors import LocalProtocolError
 from iroh_py.io import clock, icmp, names, tcp
+from iroh_py.io.multicast import MulticastSocket
 from iroh_py.io.netmon import NetworkMonitor
 from iroh_py.io.udp import AsyncUdpSocket
 from iroh_py.network import Family, Network, NetworkState, Receiver, SocketFactory
@@ -46,6 +47,10 @@ class SocketNetwork:
         opened = AsyncUdpSocket(self._open, family, ip, port, receiver)
         self._udp.add(opened)
         return opened
+
+    def open_multicast(self, family: Family, group: str, port: int, receiver: Receiver) -> MulticastSocket:
+        """A socket for a multicast group, which shares its port with others. Raises OSError."""
+        return MulticastSocket(self._open, family, group, port, receiver)
 
     def watch(self, callback: Callable[[NetworkState], None]) -> NetworkMonitor:
         """Start a network monitor. Raises OSError where netlink is not to be had."""
