@@ -148,7 +148,9 @@ def transfer(kind: str, size: int, profile: str) -> Result:
     me = [sys.executable, str(Path(__file__).resolve())]
     with Lab(name="bulk") as lab:
         client, server = pair(lab)
-        receiver = server.popen([*me, "--role", f"receive-{kind}", "--profile", profile and profile + ".receive"])
+        receiver = server.popen(
+            [*me, "--role", f"receive-{kind}", "--profile", profile and profile + ".receive"]
+        )
         receiver.wait_for_output(r"ready .*\n", timeout=30)
         ready = re.search(r"ready (.*)\n", receiver.output)
         assert ready is not None
@@ -159,7 +161,9 @@ def transfer(kind: str, size: int, profile: str) -> Result:
         _, cpu_send = last_json(sender)
         expected = hashlib.sha256(bytes(range(256)) * (size // 256)).hexdigest()
         if got != size or digest != expected:
-            raise RuntimeError(f"{kind}: {got} bytes of {size} arrived, digest {'right' if digest == expected else 'wrong'}")
+            raise RuntimeError(
+                f"{kind}: {got} bytes of {size} arrived, digest {'right' if digest == expected else 'wrong'}"
+            )
         sender.wait(10)
         return Result(seconds, size / MEGABYTE, cpu_send, cpu_receive)
 
@@ -212,7 +216,9 @@ ROLES = {"receive-ours": receive_ours, "receive-tcp": receive_tcp}
 @click.option("--size", default=100, show_default=True, help="Mebibytes.")
 @click.option("--repeat", default=5, show_default=True)
 @click.option("--only", default="ours,tcp,official", show_default=True)
-@click.option("--profile", default="", help="Write cProfile data of our two ends to FILE.send and FILE.receive.")
+@click.option(
+    "--profile", default="", help="Write cProfile data of our two ends to FILE.send and FILE.receive."
+)
 @click.option("--role", default="", hidden=True)
 @click.option("--target", default="", hidden=True)
 @click.option("--bytes", "size_bytes", default=0, hidden=True)
@@ -231,7 +237,11 @@ def main(
             else:
                 row.results.append(transfer(row.name, size * CHUNK, profile if row.name == "ours" else ""))
     if as_json:
-        click.echo(json.dumps({r.name: {"MB_per_s": r.rate, "cpu_s_per_MB": r.cpu, "runs": len(r.results)} for r in rows}))
+        click.echo(
+            json.dumps(
+                {r.name: {"MB_per_s": r.rate, "cpu_s_per_MB": r.cpu, "runs": len(r.results)} for r in rows}
+            )
+        )
         return
     table = Table(title=f"one stream over veth, median of {repeat}")
     for column in ("", "MB/s", "CPU ms/MB (both ends)"):
@@ -243,7 +253,9 @@ def main(
 
 def run_role(role: str, target: str, size: int, profile: str) -> None:
     """Be one end, perhaps under the profiler."""
-    coroutine = ROLES[role]() if role in ROLES else (send_ours if role == "send-ours" else send_tcp)(target, size)
+    coroutine = (
+        ROLES[role]() if role in ROLES else (send_ours if role == "send-ours" else send_tcp)(target, size)
+    )
     if not profile:
         asyncio.run(coroutine)
         return

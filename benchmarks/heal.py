@@ -1,4 +1,4 @@
-"""How long until data flows again: our endpoints, the official iroh 0.35.0, and one against the other, in the same labs.
+"""How long until data flows again: our endpoints, the official iroh 0.35.0, and one against the other, in one lab.
 
 ``python benchmarks/heal.py [--json] [--repeat 5] [--only NAME] [--sides ours,official,mixed] [--rtt 0 --rtt 40]``
 
@@ -98,7 +98,9 @@ def black_hole(seconds: float) -> Change:
 
 SCENARIOS = [
     Scenario("client renumbers", verb(lambda w: w.client.renumber())),
-    Scenario("client switches uplink", verb(lambda w: w.client.interface("wlan0").down()), ("plain", "hotspot")),
+    Scenario(
+        "client switches uplink", verb(lambda w: w.client.interface("wlan0").down()), ("plain", "hotspot")
+    ),
     Scenario(
         "first interface loses its carrier",
         verb(lambda w: w.client.interface("wlan0").carrier(False)),
@@ -125,7 +127,10 @@ def build(scenario: Scenario, rtt: float) -> World:
     if len(scenario.uplinks) == 1:
         client = lab.host("client", uplink=routers[scenario.uplinks[0]])
     else:
-        client = lab.host("client", uplink=dict(zip(("wlan0", "wwan0"), map(routers.__getitem__, scenario.uplinks), strict=True)))
+        client = lab.host(
+            "client",
+            uplink=dict(zip(("wlan0", "wwan0"), map(routers.__getitem__, scenario.uplinks), strict=True)),
+        )
     server = lab.host("server", uplink=centre)
     lab.build()
     if scenario.name.startswith("black"):
@@ -162,7 +167,9 @@ async def first_byte(connection: Connection, scenario: Scenario, w: World) -> fl
     if answer is not None:
         await pulse.finish()
         if pulse.error is not None or pulse.bytes_lost:
-            raise RuntimeError(f"{scenario.name}: the stream is broken: {pulse.error}, {pulse.bytes_lost} lost")
+            raise RuntimeError(
+                f"{scenario.name}: the stream is broken: {pulse.error}, {pulse.bytes_lost} lost"
+            )
     await pulse.stop()
     return None if answer is None or first is None else first - began
 
@@ -235,9 +242,8 @@ async def mixed(scenario: Scenario, rtt: float) -> float | None:
     try:
         server = await asyncio.to_thread(official_peer, w.server)
         addr = v4_only((await server.aio.listen()).node_addr())
-        async with our_endpoint(w.client) as client:
-            async with await client.connect(addr, ECHO_ALPN) as connection:
-                return await first_byte(connection, scenario, w)
+        async with our_endpoint(w.client) as client, await client.connect(addr, ECHO_ALPN) as connection:
+            return await first_byte(connection, scenario, w)
     except (OfficialError, IrohError):
         return None
     finally:
@@ -295,7 +301,9 @@ async def measure(scenario: Scenario, rtt: float, sides: list[str], repeat: int)
 @click.option("--repeat", default=5, show_default=True)
 @click.option("--only", default="", help="Only scenarios whose name contains this.")
 @click.option("--sides", default="ours,official,mixed", show_default=True)
-@click.option("--rtt", "rtts", multiple=True, type=float, default=(0.0, 40.0), show_default=True, help="Milliseconds.")
+@click.option(
+    "--rtt", "rtts", multiple=True, type=float, default=(0.0, 40.0), show_default=True, help="Milliseconds."
+)
 def main(as_json: bool, repeat: int, only: str, sides: str, rtts: tuple[float, ...]) -> None:
     """Measure how long connections need to heal."""
     console = Console(stderr=True)
@@ -304,15 +312,23 @@ def main(as_json: bool, repeat: int, only: str, sides: str, rtts: tuple[float, .
         for scenario in (s for s in SCENARIOS if only in s.name):
             row = asyncio.run(measure(scenario, rtt / 1000, sides.split(","), repeat))
             rows.append(row)
-            console.print(f"{row.scenario} at {rtt:g} ms: " + "; ".join(f"{s} {row.text(s)}" for s in row.runs))
+            console.print(
+                f"{row.scenario} at {rtt:g} ms: " + "; ".join(f"{s} {row.text(s)}" for s in row.runs)
+            )
     if as_json:
-        click.echo(json.dumps([{**r.__dict__, "medians_ms": {s: r.median(s) for s in r.runs}} for r in rows], indent=1))
+        click.echo(
+            json.dumps(
+                [{**r.__dict__, "medians_ms": {s: r.median(s) for s in r.runs}} for r in rows], indent=1
+            )
+        )
         return
     table = Table(title="milliseconds to the first byte: median [range]")
     for column in ("event", "RTT", "bound", *sides.split(",")):
         table.add_column(column, justify="left" if column == "event" else "right")
     for row in rows:
-        table.add_row(row.scenario, f"{row.rtt_ms:g}", f"{row.bound_ms:,.0f}", *(row.text(s) for s in sides.split(",")))
+        table.add_row(
+            row.scenario, f"{row.rtt_ms:g}", f"{row.bound_ms:,.0f}", *(row.text(s) for s in sides.split(","))
+        )
     Console(width=140).print(table)
 
 

@@ -57,7 +57,9 @@ class ConnectionStats:
 class Connection:
     """A connection with one node, named by its node id and not by any address. It heals by itself."""
 
-    def __init__(self, driver: Driver, session: quic.Session, *, send_buffer: int, datagram_queue: int) -> None:
+    def __init__(
+        self, driver: Driver, session: quic.Session, *, send_buffer: int, datagram_queue: int
+    ) -> None:
         self._driver = driver
         self._session = session
         self._send_buffer = send_buffer
@@ -113,7 +115,10 @@ class Connection:
         """A snapshot of the connection's numbers."""
         session, node = self._session, self._driver.core.node_of(self._session)
         return ConnectionStats(
-            session.rtt, session.bytes_in_flight, session.congestion_window, 1200 if node is None else node.mtu
+            session.rtt,
+            session.bytes_in_flight,
+            session.congestion_window,
+            1200 if node is None else node.mtu,
         )
 
     # --- streams ---
@@ -206,7 +211,9 @@ class Connection:
     def __repr__(self) -> str:
         peer = self._session.node_id
         state = "open" if self._error is None else "closed"
-        return f"<Connection {'?' if peer is None else peer.fmt_short()} {self.alpn} {state} path={self.path}>"
+        return (
+            f"<Connection {'?' if peer is None else peer.fmt_short()} {self.alpn} {state} path={self.path}>"
+        )
 
     # --- for streams ---
 

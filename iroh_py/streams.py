@@ -171,7 +171,9 @@ class RecvStream:
         while part := await self.read(256 * 1024):
             size += len(part)
             if size > limit:
-                raise LocalProtocolError(f"the stream is longer than the {limit} bytes that read_to_end() was allowed")
+                raise LocalProtocolError(
+                    f"the stream is longer than the {limit} bytes that read_to_end() was allowed"
+                )
             parts.append(part)
         return b"".join(parts)
 

@@ -120,7 +120,10 @@ class Contest:
             return False
         if (best.last_payload or 0.0) >= self.since:
             return False
-        if best.last_payload is not None and self.since - best.last_payload < CHANGE_OF_MIND < now - self._followed:
+        if (
+            best.last_payload is not None
+            and self.since - best.last_payload < CHANGE_OF_MIND < now - self._followed
+        ):
             self._followed = now
             return True
         return self._higher_id

@@ -35,7 +35,9 @@ class SessionEntry:
 
     __slots__ = ("dialled", "node", "reply", "reply_node", "session")
 
-    def __init__(self, session: Session, node: NodeState | None, reply: Path | None, *, dialled: bool) -> None:
+    def __init__(
+        self, session: Session, node: NodeState | None, reply: Path | None, *, dialled: bool
+    ) -> None:
         self.session = session
         self.node = node
         self.reply = reply
@@ -79,7 +81,9 @@ class EndpointCore:
 
     # --- what happens ---
 
-    def handle_datagrams(self, now: float, batch: Iterable[tuple[bytes, Addr, int]]) -> list[tuple[bytes, Addr]]:
+    def handle_datagrams(
+        self, now: float, batch: Iterable[tuple[bytes, Addr, int]]
+    ) -> list[tuple[bytes, Addr]]:
         """UDP datagrams arrived; STUN messages are returned, since they belong to netcheck."""
         stun: list[tuple[bytes, Addr]] = []
         source: tuple[Addr, int] | None = None
@@ -98,7 +102,9 @@ class EndpointCore:
                 self.magic.handle_disco(now, data, path)
         return stun
 
-    def handle_relay_datagrams(self, now: float, url: RelayUrl, node_id: NodeId, datagrams: list[bytes]) -> None:
+    def handle_relay_datagrams(
+        self, now: float, url: RelayUrl, node_id: NodeId, datagrams: list[bytes]
+    ) -> None:
         """A relay handed over datagrams that it says are from a node."""
         path = RelayPath(url)
         for data in datagrams:
@@ -167,8 +173,8 @@ class EndpointCore:
         node = self.magic.add_node_addr(now, addr)
         if node.relay is None and not len(node.paths):
             raise NoAddressError(
-                f"no address is known for {addr.node_id.fmt_short()}: give a ticket or a NodeAddr with direct addresses "
-                f"or a relay, or configure a discovery service"
+                f"no address is known for {addr.node_id.fmt_short()}: give a ticket, or a NodeAddr with direct "
+                f"addresses or a relay, or configure a discovery service"
             )
         session = self.table.dial(now, addr.node_id, alpn, _TLS[self.config.tls_auth])
         entry = self.entries[session] = SessionEntry(session, None, None, dialled=True)

@@ -92,7 +92,9 @@ class MagicSock:
         elif isinstance(path, RelayPath):
             self._handle_call_me_maybe(now, node, message)
         else:
-            self.dropped += 1  # accepted over a relay only: else an address list could be replayed from anywhere
+            self.dropped += (
+                1  # accepted over a relay only: else an address list could be replayed from anywhere
+            )
 
     def _handle_call_me_maybe(self, now: float, node: NodeState, message: disco.CallMeMaybe) -> None:
         offered = [a for a in message.addresses if not _unroutable(a)][:MAX_OFFERED]
@@ -125,7 +127,9 @@ class MagicSock:
         waiting, self._offers_waiting = self._offers_waiting, {}
         if changed:
             self.shared.events.append(AddressesChanged(now, addresses))
-            waiting.update((n.node_id, None) for n in self.nodes.values() if n.relay is not None and n.active(now))
+            waiting.update(
+                (n.node_id, None) for n in self.nodes.values() if n.relay is not None and n.active(now)
+            )
         for node_id in waiting:
             node = self.nodes.get(node_id)
             if node is not None:
@@ -140,7 +144,9 @@ class MagicSock:
 
     def next_timeout(self) -> float | None:
         """When ``handle_timeout`` wants to be called next."""
-        return min((t for t in (n.next_timeout() for n in self.nodes.values()) if t is not None), default=None)
+        return min(
+            (t for t in (n.next_timeout() for n in self.nodes.values()) if t is not None), default=None
+        )
 
     # --- what the application wants ---
 

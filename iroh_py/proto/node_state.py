@@ -151,7 +151,11 @@ class NodeState:
 
     def handle_network_change(self, now: float) -> list[Action]:
         """Our own network is another one: question everything and say at once where we are."""
-        gone = [s for s in self.paths if isinstance(s.path, UdpPath) and s.path.via and not self._has_interface(s.path)]
+        gone = [
+            s
+            for s in self.paths
+            if isinstance(s.path, UdpPath) and s.path.via and not self._has_interface(s.path)
+        ]
         for state in gone:
             self.paths.remove(state.path)
             if state is self.best:
@@ -232,7 +236,7 @@ class NodeState:
             state = self.paths.get(path) if isinstance(path, UdpPath) else self.relay
             if state is None and not fresh:
                 return []
-            state, new = self._heard(now, path, size)
+            state, _ = self._heard(now, path, size)
             if state is None:
                 return []
         state.last_payload = now
@@ -245,7 +249,9 @@ class NodeState:
             return []
         if not fresh or not isinstance(path, UdpPath):
             return []
-        return self._challenge(now, state, Sign.PAYLOAD) if self._challengeable(now, state, Sign.PAYLOAD) else []
+        return (
+            self._challenge(now, state, Sign.PAYLOAD) if self._challengeable(now, state, Sign.PAYLOAD) else []
+        )
 
     def handle_sent(self, now: float, *, wants_answer: bool) -> None:
         """Payload went out; if it wants an answer, silence from now on means something."""
@@ -368,7 +374,8 @@ class NodeState:
     def _decide(self, now: float) -> list[Action]:
         """The contest is over, or goes on because neither path answered."""
         best, contender = self.best, self._contest.contender
-        assert best is not None and contender is not None
+        assert best is not None
+        assert contender is not None
         verdict = self._contest.decide(now, best)
         if verdict is Verdict.MOVE:
             return self._adopt(now, contender)
@@ -486,7 +493,9 @@ class NodeState:
 
     def _wants_path(self, now: float) -> bool:
         """Whether rounds of pings shall go on."""
-        return self.active(now) and (self.best is None or self.suspect_since is not None or self._contest.contender is not None)
+        return self.active(now) and (
+            self.best is None or self.suspect_since is not None or self._contest.contender is not None
+        )
 
     def _heartbeat(self, now: float) -> list[Action]:
         """Keep the path in use alive and notice when it is not; compare paths now and then."""

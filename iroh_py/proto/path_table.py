@@ -57,7 +57,9 @@ class PathTable:
 
     def likely(self, count: int) -> list[PathState]:
         """The paths that payload might get through on, the most lately alive first."""
-        states = sorted(self._states.values(), key=lambda s: (s.last_alive() is not None, s.last_alive() or -s.since))
+        states = sorted(
+            self._states.values(), key=lambda s: (s.last_alive() is not None, s.last_alive() or -s.since)
+        )
         return states[: -count - 1 : -1]
 
     def candidates(self, now: float, shared: Surroundings, *, keep: PathState | None) -> list[PathState]:

@@ -92,11 +92,17 @@ class Surroundings:
         interface = None if index is None else self._network.interface(index)
         family = Family.of(path.addr[0])
         addresses = () if interface is None else interface.addresses
-        fit = (a.ip for a in addresses if Family.of(a.ip) is family and not a.ip.startswith("fe80") and not a.deprecated)
+        fit = (
+            a.ip
+            for a in addresses
+            if Family.of(a.ip) is family and not a.ip.startswith("fe80") and not a.deprecated
+        )
         return next(fit, "")
 
     @staticmethod
-    def _bound(cache: dict[str, object] | dict[str, bool] | dict[str, tuple[int, ...]] | dict[str, int | None]) -> None:
+    def _bound(
+        cache: dict[str, object] | dict[str, bool] | dict[str, tuple[int, ...]] | dict[str, int | None],
+    ) -> None:
         """Keep a cache small: strangers choose its keys."""
         if len(cache) >= 4096:
             cache.clear()

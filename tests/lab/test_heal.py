@@ -40,7 +40,9 @@ def build(lab: Lab, *uplinks: str) -> Home:
     if len(uplinks) == 1:
         mover = lab.host("mover", uplink=routers[uplinks[0]])
     else:
-        mover = lab.host("mover", uplink=dict(zip(("wlan0", "wwan0"), map(routers.__getitem__, uplinks), strict=True)))
+        mover = lab.host(
+            "mover", uplink=dict(zip(("wlan0", "wwan0"), map(routers.__getitem__, uplinks), strict=True))
+        )
     peer = lab.host("peer", uplink=centre)
     return Home(lab, mover, peer, routers["home"], routers["hotspot"], routers["plain"])
 
@@ -59,9 +61,8 @@ async def test_wifi_to_hotspot_connection_heals(
 ) -> None:
     """The main job: from a home network to a carrier's, while data flows."""
     home = build(lab, "home" if moves == "client" else "plain")
-    async with endpoints.connect(*ends(home, moves)) as connection:
-        async with heals(connection, within=SEEN) as healing:
-            home.mover.replug(home.hotspot if moves == "client" else home.home)
+    async with endpoints.connect(*ends(home, moves)) as connection, heals(connection, within=SEEN) as healing:
+        home.mover.replug(home.hotspot if moves == "client" else home.home)
     assert healing.direct
     assert healing.bytes_lost == 0
 
@@ -72,9 +73,8 @@ async def test_new_address_in_the_same_network_connection_heals(
 ) -> None:
     """DHCP gave another address."""
     home = build(lab, "plain")
-    async with endpoints.connect(*ends(home, moves)) as connection:
-        async with heals(connection, within=SEEN) as healing:
-            home.mover.renumber()
+    async with endpoints.connect(*ends(home, moves)) as connection, heals(connection, within=SEEN) as healing:
+        home.mover.renumber()
     assert healing.direct
 
 
@@ -83,9 +83,8 @@ async def test_network_renumbered_connection_heals(
 ) -> None:
     """The router hands out another subnet, behind the same NAT."""
     home = build(lab, "home")
-    async with endpoints.connect(home.mover, home.peer) as connection:
-        async with heals(connection, within=SEEN) as healing:
-            home.home.renumber()
+    async with endpoints.connect(home.mover, home.peer) as connection, heals(connection, within=SEEN) as healing:
+        home.home.renumber()
     assert healing.direct
 
 
@@ -102,9 +101,8 @@ async def test_second_uplink_takes_over(
         "default-route": lambda: home.mover.set_default_route("wwan0"),
         "metric": lambda: home.mover.set_metric("wwan0", 1),
     }
-    async with endpoints.connect(home.mover, home.peer) as connection:
-        async with heals(connection, within=SEEN) as healing:
-            acts[how]()
+    async with endpoints.connect(home.mover, home.peer) as connection, heals(connection, within=SEEN) as healing:
+        acts[how]()
     assert healing.direct
 
 
@@ -116,9 +114,8 @@ async def test_nat_rebound_while_sending_connection_heals(
     """The router restarted: nobody is told, and packets come from elsewhere. IPv4 only, so that v6 does not help."""
     router = lab.router("router", nat=kind, ipv6=False)
     mover, peer = lab.host("mover", uplink=router), lab.host("peer", uplink=lab.router("centre", ipv6=False))
-    async with endpoints.connect(mover, peer) as connection:
-        async with heals(connection, within=SEEN) as healing:
-            router.nat.rebind(address=address)
+    async with endpoints.connect(mover, peer) as connection, heals(connection, within=SEEN) as healing:
+        router.nat.rebind(address=address)
     assert healing.direct
 
 
@@ -146,11 +143,10 @@ async def test_link_was_down_data_flows_when_it_is_back(
 ) -> None:
     """The cable was out; the address is the same."""
     home = build(lab, "plain")
-    async with endpoints.connect(*ends(home, moves)) as connection:
-        async with heals(connection, within=SEEN) as healing:
-            home.mover.link.down()
-            await asyncio.sleep(seconds)  # the outage is the situation, not a wait
-            home.mover.link.up()
+    async with endpoints.connect(*ends(home, moves)) as connection, heals(connection, within=SEEN) as healing:
+        home.mover.link.down()
+        await asyncio.sleep(seconds)  # the outage is the situation, not a wait
+        home.mover.link.up()
     assert healing.direct
 
 
@@ -173,13 +169,12 @@ async def test_twenty_flaps_connection_survives(
 ) -> None:
     """M20: a loose plug."""
     home = build(lab, "plain")
-    async with endpoints.connect(home.mover, home.peer) as connection:
-        async with heals(connection, within=SEEN) as healing:
-            for _ in range(20):
-                home.mover.link.down()
-                await asyncio.sleep(0.05)  # the rhythm of the flaps
-                home.mover.link.up()
-                await asyncio.sleep(0.05)
+    async with endpoints.connect(home.mover, home.peer) as connection, heals(connection, within=SEEN) as healing:
+        for _ in range(20):
+            home.mover.link.down()
+            await asyncio.sleep(0.05)  # the rhythm of the flaps
+            home.mover.link.up()
+            await asyncio.sleep(0.05)
     assert healing.bytes_lost == 0
 
 
@@ -215,7 +210,9 @@ async def test_connection_over_ipv6_heals_when_the_prefix_changes(
     home = build(lab, "plain")
     server = await endpoints.bind_echo(home.peer, bind=[("::", 0)])
     client = await endpoints.bind(home.mover, bind=[("::", 0)])
-    addr = NodeAddr(server.node_id, direct_addresses=[a for a in server.node_addr.direct_addresses if ":" in a[0]])
+    addr = NodeAddr(
+        server.node_id, direct_addresses=[a for a in server.node_addr.direct_addresses if ":" in a[0]]
+    )
     connection: Connection = await client.connect(addr, ECHO_ALPN)
     async with heals(connection, within=SEEN) as healing:
         home.mover.replug(home.hotspot)

@@ -82,13 +82,15 @@ class Scene:
         deadline = asyncio.get_running_loop().time() + wait
         expected = bytes(self.sent)
         while len(self.received) < len(expected) and asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)  # noqa: ASYNC110 - virtual time, nothing is wasted
         pulse.cancel()
         assert bytes(self.received[: len(expected)]) == expected
 
     def story(self, since: float) -> str:
         """The events of both sides as text."""
-        return "\n".join(f"{e.time:9.3f} {who:7} {e.kind}: {e.text}" for who, e in self.events if e.time >= since)
+        return "\n".join(
+            f"{e.time:9.3f} {who:7} {e.kind}: {e.text}" for who, e in self.events if e.time >= since
+        )
 
 
 @contextlib.asynccontextmanager

@@ -12,11 +12,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import pytest
+from heal_kit import Scene, scene
 
 from iroh_py import ConnectionLostError, TimedOutError
 from iroh_py.testing import SimHost, SimNat, SimNet, run_virtual
-
-from heal_kit import Scene, scene
 
 #: Simulated links: 5 ms at each host and NAT, 20 ms more at the far side, so a round trip is 50 to 60 ms.
 RTT = 0.06
@@ -74,7 +73,9 @@ async def heal(w: World, change: Change, *, moves: str, within: float, idle: boo
             return took
         await change(w)
         took = await s.first_answer(loop.time(), within + 5.0)
-        assert took <= within, f"{took * 1000:.0f} ms instead of {within * 1000:.0f}\n{s.story(loop.time() - took - 1)}"
+        assert took <= within, (
+            f"{took * 1000:.0f} ms instead of {within * 1000:.0f}\n{s.story(loop.time() - took - 1)}"
+        )
         await s.check_bytes(pulse)
         return took
 
@@ -142,7 +143,9 @@ def test_client_behind_a_nat_now_heals_within_one_round_trip() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [lose_uplink, lose_carrier, change_default], ids=["uplink-down", "carrier-lost", "default-route"]
+    "change",
+    [lose_uplink, lose_carrier, change_default],
+    ids=["uplink-down", "carrier-lost", "default-route"],
 )
 def test_second_uplink_takes_over_within_one_round_trip(change: Change) -> None:
     """M1: the second interface carries the connection, also when the kernel keeps routing into the dead first."""

@@ -50,9 +50,21 @@ def test_proto_module_neither_waits_nor_reads_clocks(path: Path) -> None:
 @pytest.mark.parametrize("path", modules("iroh_py/proto"), ids=ids)
 def test_proto_module_imports_nothing_above_it(path: Path) -> None:
     """proto <- io <- handles."""
-    above = ("iroh_py.io", "iroh_py.endpoint", "iroh_py.connection", "iroh_py.streams", "iroh_py.relay", "iroh_py.testing")
-    assert not [n for n in imports(path, runtime_only=True) if n.startswith(above) and n != "iroh_py.relay_url"
-                and not n.startswith(("iroh_py.relay_url.", "iroh_py.relay_map"))]
+    above = (
+        "iroh_py.io",
+        "iroh_py.endpoint",
+        "iroh_py.connection",
+        "iroh_py.streams",
+        "iroh_py.relay",
+        "iroh_py.testing",
+    )
+    assert not [
+        n
+        for n in imports(path, runtime_only=True)
+        if n.startswith(above)
+        and n != "iroh_py.relay_url"
+        and not n.startswith(("iroh_py.relay_url.", "iroh_py.relay_map"))
+    ]
 
 
 @pytest.mark.parametrize("path", modules("netns_fixtures"), ids=ids)
@@ -64,11 +76,17 @@ def test_lab_module_imports_nothing_of_the_others(path: Path) -> None:
 @pytest.mark.parametrize("path", modules("iroh_py"), ids=ids)
 def test_protocol_module_imports_nothing_of_the_lab(path: Path) -> None:
     """iroh_py runs without a lab, and without pytest."""
-    assert not [n for n in imports(path) if n.split(".")[0] in ("netns_fixtures", "pytest_iroh", "pytest", "_pytest")]
+    assert not [
+        n for n in imports(path) if n.split(".")[0] in ("netns_fixtures", "pytest_iroh", "pytest", "_pytest")
+    ]
 
 
 def test_no_module_is_longer_than_six_hundred_lines() -> None:
     """A file that grew beyond this has a seam somewhere (STYLE, sizes)."""
-    long = {ids(p): n for pkg in ("iroh_py", "netns_fixtures", "pytest_iroh") for p in modules(pkg)
-            if (n := len(p.read_text().splitlines())) > 600}
+    long = {
+        ids(p): n
+        for pkg in ("iroh_py", "netns_fixtures", "pytest_iroh")
+        for p in modules(pkg)
+        if (n := len(p.read_text().splitlines())) > 600
+    }
     assert not long

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 
 import pytest
 
@@ -202,7 +203,7 @@ def test_silence_under_doubt_rounds_go_on_at_least_every_second() -> None:
         now = max(due, now)
         if UdpPath(HOME) in pings(node.handle_timeout(now)):
             rounds.append(now)
-    gaps = [b - a for a, b in zip(rounds, rounds[1:], strict=False)]
+    gaps = [b - a for a, b in pairwise(rounds)]
     assert max(gaps) <= 1.0
     assert len(rounds) < 60
 
@@ -222,7 +223,7 @@ def test_idle_peer_is_pinged_within_the_ping_interval() -> None:
             for path, tx_id in sent.items():
                 answer(node, now + LATENCY, path, tx_id)
     assert len(asked) >= 5
-    assert max(b - a for a, b in zip(asked, asked[1:], strict=False)) < 5.0
+    assert max(b - a for a, b in pairwise(asked)) < 5.0
 
 
 def test_no_session_and_long_idle_nothing_is_sent_any_more() -> None:
