@@ -13,13 +13,13 @@ import time
 from typing import Any
 
 import click
-from iroh_py import PING_INTERVAL, IrohError
-from netns_fixtures import Lab, LabError
 from rich.console import Console
 from rich.text import Text
 
-from pytest_iroh.endpoints import Endpoints
+from iroh_py import PING_INTERVAL, IrohError
+from netns_fixtures import Lab, LabError
 from pytest_iroh import DidNotHeal, Healing, heals
+from pytest_iroh.endpoints import Endpoints
 from pytest_iroh.timeline import Entry, Recorder
 
 #: Seconds of calm before and after the move, so that the pulse is seen to beat.

@@ -81,8 +81,8 @@ class Scene:
         """Stop the pulse; every byte must have come back, in order."""
         deadline = asyncio.get_running_loop().time() + wait
         expected = bytes(self.sent)
-        while len(self.received) < len(expected) and asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(0.01)  # noqa: ASYNC110 - virtual time, nothing is wasted
+        while len(self.received) < len(expected) and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
         pulse.cancel()
         assert bytes(self.received[: len(expected)]) == expected
 
