@@ -55,8 +55,8 @@ class DnsDiscovery:
         default = self.resolv_conf == _RESOLV_CONF
         if not self.nameservers and default and not isinstance(site.network, SystemNetwork):
             raise LocalProtocolError(
-                f"DnsDiscovery needs nameservers=[...] on {site.network.name}: {_RESOLV_CONF} tells only those
-                " "of the system's own network"
+                f"DnsDiscovery needs nameservers=[...] on {site.network.name}: {_RESOLV_CONF} "
+                "tells only those of the system's own network"
             )
         return DnsService(self, site)
 

@@ -38,7 +38,7 @@ async def look_up_txt(
     rng: random.Random,
     counters: DiscoveryCounters,
 ) -> bytes:
-    """The DNS message that answers the question for a name's TXT records; the tries take turns on the servers.
+    """The DNS message that answers the question for TXT records; the tries take turns on the servers.
 
     It may say that there are none. Raises OSError (TimeoutError), DiscoveryError if no server gave an answer.
     """

@@ -1,4 +1,4 @@
-"""Discovery at work in an endpoint: it publishes our addresses, and asks where others are when that is needed.
+"""Discovery at work in an endpoint: publishes our addresses, asks where others are when that is needed.
 
 Theory of operation. Our node address is watched, and each change is published, the first one at once. A
 dialled node of which nothing is known is asked for before the dial; the dial begins with the first answer.
@@ -152,7 +152,7 @@ class EndpointDiscovery:
         return self.is_reachable(node)
 
     def _heard(self, found: Found) -> None:
-        """A service heard of a node unasked: of use only if we talk to that node, else strangers fill the map."""
+        """A service heard of a node unasked: of use if we talk to it; else strangers would fill the map."""
         node = self._driver.core.magic.nodes.get(found.info.node_id)
         if node is not None and node.sessions:
             self.learn(found)
@@ -206,7 +206,7 @@ def _discoveries(configured: Sequence[object]) -> list[Discovery]:
 
 
 def _dialable(addresses: frozenset[Addr]) -> tuple[Addr, ...]:
-    """The addresses that can be sent to from anywhere: no port 0, no group, no link-local IPv6 without its scope."""
+    """The addresses that can be sent to: no port 0, no group, no link-local IPv6 without its scope."""
     good = [addr for addr in addresses if addr[1] and not _is_unfit(addr[0])]
     return tuple(sorted(good, key=addr_order)[:MAX_LEARNT])
 

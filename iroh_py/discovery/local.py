@@ -198,7 +198,7 @@ class LocalService(DiscoveryService):
         """Send by all interfaces in the first family that works, and return it."""
         for family in families:
             socket = self._sockets.get(family)
-            if socket is not None and any([socket.send(data, index) for index in socket.joined]):
+            if socket is not None and sum(socket.send(data, index) for index in socket.joined):
                 return family
         return None
 

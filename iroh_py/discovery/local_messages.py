@@ -15,9 +15,6 @@ import dns.rdataclass
 import dns.rdatatype
 import dns.rrset
 from dns.rdtypes.ANY.TXT import TXT
-from dns.rdtypes.IN.A import A
-from dns.rdtypes.IN.AAAA import AAAA
-from dns.rdtypes.IN.SRV import SRV
 
 from iroh_py.addr import MAX_ADDRESSES, addr_order, canonical_ip
 from iroh_py.errors import DiscoveryError, LocalProtocolError, TicketError
@@ -67,11 +64,10 @@ def _response(info: NodeInfo, addresses: list[Addr]) -> dns.message.Message:
         ports[port].append(ip)
     for port, ips in ports.items():
         target = dns.name.from_text(f"{info.node_id.base32}-{port}", _LOCAL)
-        srv = SRV(_IN, dns.rdatatype.SRV, 0, 0, port, target)
-        message.answer.append(dns.rrset.from_rdata(peer, 0, srv))
+        message.answer.append(dns.rrset.from_text(peer, 0, _IN, dns.rdatatype.SRV, f"0 0 {port} {target}"))
         for ip in ips:
-            record = AAAA(_IN, dns.rdatatype.AAAA, ip) if ":" in ip else A(_IN, dns.rdatatype.A, ip)
-            message.additional.append(dns.rrset.from_rdata(target, 0, record))
+            kind = dns.rdatatype.AAAA if ":" in ip else dns.rdatatype.A
+            message.additional.append(dns.rrset.from_text(target, 0, _IN, kind, ip))
     if info.user_data is not None:
         txt = TXT(_IN, dns.rdatatype.TXT, [_USER_DATA + info.user_data.encode()])
         message.answer.append(dns.rrset.from_rdata(peer, 0, txt))

@@ -1,4 +1,4 @@
-"""When to ask and when to answer on a local network, and who is there: the rhythm of swarm-discovery, sans IO.
+"""When to ask and when to answer on a local network, and who is there: swarm-discovery's rhythm, sans IO.
 
 Theory of operation (PROTOCOL 9.6). Rounds of some 0.7 s: somebody asks, then everybody who is not yet
 answered for enough draws a short random time and answers, unless enough others did. So a crowd costs about as

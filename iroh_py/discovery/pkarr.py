@@ -218,14 +218,14 @@ class PkarrService(DiscoveryService):
 
 
 def published_part(info: NodeInfo, addresses: bool | None) -> NodeInfo:
-    """What of our info is made public: direct addresses as asked for, by default only without a home relay."""
+    """What of our info becomes public: direct addresses as asked for, by default only without a home relay."""
     if addresses is None:
         addresses = info.relay_url is None
     return info if addresses else dataclasses.replace(info, direct_addresses=frozenset())
 
 
 def fitting_packet(info: NodeInfo, ttl: int = TTL) -> bytes:
-    """The DNS packet of an info with as many direct addresses as fit into 1000 bytes, families taking turns."""
+    """The DNS packet of an info with as many addresses as fit into 1000 bytes, families taking turns."""
     families: dict[bool, list[tuple[str, int]]] = {False: [], True: []}
     for addr in sorted(info.direct_addresses, key=addr_order):
         families[":" in addr[0]].append(addr)

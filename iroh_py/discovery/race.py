@@ -21,14 +21,16 @@ async def first_success(attempts: Sequence[Callable[[], Awaitable[T]]], offsets:
     loop = asyncio.get_running_loop()
     begun = loop.time()
     waiting = deque(zip(offsets, attempts, strict=True))
-    running: set[asyncio.Task[T]] = set()
+    running: list[asyncio.Task[T]] = []
     last: Exception = OSError("nothing was tried")
     try:
         while waiting or running:
             while waiting and (not running or waiting[0][0] <= loop.time() - begun):
-                running.add(asyncio.ensure_future(_run(waiting.popleft()[1])))
+                running.append(asyncio.ensure_future(_run(waiting.popleft()[1])))
             pause = waiting[0][0] - (loop.time() - begun) if waiting else None
-            done, running = await asyncio.wait(running, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(running, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
+            done = [task for task in running if task.done()]
+            running = [task for task in running if not task.done()]
             for task in done:
                 try:
                     return task.result()

@@ -38,7 +38,8 @@ class AskAgain:
 
     def due(self, now: float, nodes: Iterable[NodeState]) -> list[NodeId]:
         """The nodes to ask about now; it forgets those that were found."""
-        lost = {node.node_id for node in nodes if is_lost(now, node)}
+        # A dict and not a set: its order, and so a simulated run, is the same each time.
+        lost = dict.fromkeys(node.node_id for node in nodes if is_lost(now, node))
         for node_id in [one for one in self._searches if one not in lost]:
             del self._searches[node_id]
         out = []
@@ -70,7 +71,7 @@ def is_troubled(node: NodeState) -> bool:
 
 
 def is_lost(now: float, node: NodeState) -> bool:
-    """Whether a node with connections can be reached neither directly nor through its relay, as far as we know."""
+    """Whether a node with connections is reachable neither directly nor through its relay, for all we know."""
     if node.sessions == 0 or (node.best is not None and node.suspect_since is None):
         return False
     relay = node.relay

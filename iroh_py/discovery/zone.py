@@ -16,19 +16,17 @@ import dns.opcode
 import dns.rcode
 import dns.rdataclass
 import dns.rdatatype
-import dns.rdtypes.ANY.SOA
 import dns.rrset
 
 from iroh_py.discovery.store import PacketStore
 from iroh_py.errors import DiscoveryError, LocalProtocolError, TicketError
 from iroh_py.keys import NodeId
 
-#: Bytes of a UDP answer to a client that did not say more (RFC 1035), and the most that we send (flag day
-#: 2020).
+#: Bytes of a UDP answer to a client that says nothing (RFC 1035), and the most we send (flag day 2020).
 PLAIN_PAYLOAD, MAX_PAYLOAD = 512, 1232
 #: Seconds for which "there is no such record" may be remembered: nodes come up all the time.
 _NEGATIVE_TTL = 5
-_SOA_TIMES = (3600, 600, 86400)
+_SOA_TIMES = "3600 600 86400"
 
 
 class Zone:
@@ -111,10 +109,8 @@ def _renamed(record: dns.rrset.RRset, name: dns.name.Name) -> dns.rrset.RRset:
 
 def _soa(origin: dns.name.Name) -> dns.rrset.RRset:
     """The record that tells how long the absence of others may be remembered (RFC 2308)."""
-    rdata = dns.rdtypes.ANY.SOA.SOA(
-        dns.rdataclass.IN, dns.rdatatype.SOA, origin, origin, 1, *_SOA_TIMES, _NEGATIVE_TTL
-    )
-    return dns.rrset.from_rdata(origin, _NEGATIVE_TTL, rdata)
+    text = f"{origin} {origin} 1 {_SOA_TIMES} {_NEGATIVE_TTL}"
+    return dns.rrset.from_text(origin, _NEGATIVE_TTL, dns.rdataclass.IN, dns.rdatatype.SOA, text)
 
 
 def _to_wire(response: dns.message.Message, limit: int) -> bytes:
