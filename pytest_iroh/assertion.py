@@ -75,6 +75,9 @@ class heals:
         self._pulse: ConnectionPulse | CallPulse | None = None
         self._inner: tuple[Portal, heals] | None = None
         self._entered = 0.0
+        #: Messages sent before that may have gone the old way, though the healing time counts from the verb's
+        #: begin.
+        self._sent_after = 0.0
         #: Why there was no answer; asked while the pulse still beats.
         self._trouble = ""
 
@@ -105,12 +108,12 @@ class heals:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         __tracebackhide__ = _is_verdict
-        pulse, healing = self._pulse, self._healing
+        pulse = self._pulse
         assert pulse is not None
         try:
             if kind is None:
                 self._find_cause()
-                answer = await pulse.wait_answer(healing.changed_at, self._time_left())
+                answer = await pulse.wait_answer(self._sent_after, self._time_left())
                 self._conclude(answer)
                 if isinstance(pulse, ConnectionPulse) and answer is not None:
                     await pulse.finish()
@@ -157,7 +160,7 @@ class heals:
         try:
             if kind is None:
                 self._find_cause()
-                self._conclude(pulse.wait(self._healing.changed_at, self._time_left()))
+                self._conclude(pulse.wait(self._sent_after, self._time_left()))
         finally:
             pulse.stop()
         if kind is None:
@@ -214,9 +217,11 @@ class heals:
         healing, recorder = self._healing, self._recorder
         changes = [e for e in recorder.changes(self._entered, self._lab) if e.kind not in NO_CHANGES]
         if changes:
-            healing.cause, healing.changed_at = changes[-1].text, changes[-1].time
+            last = changes[-1]
+            healing.cause, healing.changed_at, self._sent_after = last.text, last.began, last.done
         else:
             healing.cause, healing.changed_at = "the end of the block", now()
+            self._sent_after = healing.changed_at
         lab = self._lab or (recorder.labs[-1] if recorder.labs else None)
         healing.link_engine, healing.seed = getattr(lab, "link_engine", ""), getattr(lab, "seed", None)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from pytest_iroh.evidence import Evidence
@@ -23,7 +21,6 @@ class Attempt:
         self.recorder = Recorder(settings.timeout_scale)
         self.evidence = Evidence(nodeid, settings, self.recorder)
         self.failed = False
-        self.directory: Path | None = None
 
     @classmethod
     def begin(cls, item: pytest.Item) -> Attempt:

@@ -1,7 +1,8 @@
 """The main job, to look at: a laptop leaves its Wi-Fi for a hotspot, and its connection heals.
 
-``python -m pytest_iroh.demo`` (or ``ci/demo``) builds a network with three routers out of namespaces, connects two
-endpoints, keeps a small message going every 20 ms, moves the laptop, and tells the story as it happens.
+``python -m pytest_iroh.demo`` (or ``ci/demo``) builds a network with three routers out of namespaces,
+connects two endpoints, keeps a small message going every 20 ms, moves the laptop, and tells the story as it
+happens.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ class Healing:
     """What happened: filled in when the block of ``heals`` ends. Times in seconds."""
 
     within: float
-    #: The last change, as a sentence, and when it began (on the clock of the timeline).
+    #: The last change, as a sentence, and when the verb began (on the clock of the timeline).
     cause: str = ""
     changed_at: float = 0.0
     healed: bool = False

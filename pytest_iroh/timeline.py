@@ -36,6 +36,17 @@ class Entry:
         return f"{self.time - zero:+9.3f}  {self.part:<8} {words}"
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Something that a lab did: when the verb began, and when it was done. What happens between is in doubt."""
+
+    lab: Any
+    kind: str
+    text: str
+    began: float
+    done: float
+
+
 def _when(entry: Entry) -> float:
     """The only key: what happened at one time stays in the order in which it was recorded."""
     return entry.time
@@ -122,7 +133,7 @@ class Recorder:
         #: The labs that were watched, oldest first.
         self.labs: list[Any] = []
         self._entries: deque[Entry] = deque(maxlen=MAX_ENTRIES)
-        self._changes: deque[tuple[Any, Any]] = deque(maxlen=MAX_ENTRIES)
+        self._changes: deque[Change] = deque(maxlen=MAX_ENTRIES)
         self._listeners: list[Callable[[Entry], None]] = []
         self._lab_listeners: list[Callable[[Any], None]] = []
         self._ends: list[Callable[[], None]] = []
@@ -147,11 +158,11 @@ class Recorder:
         with self._lock:
             return sorted(self._entries, key=_when)
 
-    def changes(self, since: float, lab: Any = None) -> list[Any]:
-        """The events of a lab (None: of all labs) since a time, in order of time."""
+    def changes(self, since: float, lab: Any = None) -> list[Change]:
+        """What a lab (None: all labs) did since a time, in order of time."""
         with self._lock:
-            found = [event for owner, event in self._changes if lab is None or owner is lab]
-        return sorted((event for event in found if event.time >= since), key=lambda event: float(event.time))
+            found = [each for each in self._changes if lab is None or each.lab is lab]
+        return sorted((each for each in found if each.began >= since), key=lambda each: each.began)
 
     def add(self, entry: Entry) -> None:
         """Record an entry and tell the listeners."""
@@ -176,7 +187,7 @@ class Recorder:
 
         def record(event: Any) -> None:
             with self._lock:
-                self._changes.append((lab, event))
+                self._changes.append(Change(lab, event.kind, event.text, event.time, now()))
             self.add(Entry(event.time, "lab", event.node, event.text, {"kind": event.kind, **event.data}))
 
         self._ends.append(lab.on_event(record))

@@ -30,11 +30,11 @@ class Lab:
         self._callbacks.append(callback)
         return lambda: self._callbacks.remove(callback)
 
-    def happen(self, text: str, kind: str = "link_down") -> None:
-        """Report an event that begins now."""
+    def happen(self, text: str, kind: str = "link_down", began: float | None = None) -> None:
+        """Report an event that ends now; it began then, or now."""
         self.events.append(text)
         for callback in self._callbacks:
-            callback(SimChange(now(), "laptop", text, kind))
+            callback(SimChange(began or now(), "laptop", text, kind))
 
 
 @pytest.fixture
@@ -74,6 +74,25 @@ def test_last_change_in_the_block_counts(net_lab: Lab) -> None:
         net_lab.happen("ping ended", "process_ended")
 
     assert healing.cause == "laptop eth0 went up"
+
+
+def test_message_sent_during_the_verb_does_not_count(net_lab: Lab) -> None:
+    """While the kernel works, a message may still go the old way: only later ones prove something."""
+    asked: list[float] = []
+
+    with heals(lambda: asked.append(now()), within=5, interval=0.001) as healing:
+        began = now()
+        count = len(asked)
+        while len(asked) < count + 5:
+            threading.Event().wait(0.001)
+        net_lab.happen("laptop eth0 replugged", began=began)
+        done = now()
+
+    assert healing.changed_at == began
+    assert healing.seconds is not None
+    assert began + healing.seconds > done
+    assert healing.first_byte is not None
+    assert began + healing.first_byte < done
 
 
 def test_changes_of_another_lab_do_not_count(net_lab: Lab) -> None:

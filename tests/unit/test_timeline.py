@@ -71,8 +71,8 @@ def test_lab_events_become_entries_and_changes() -> None:
         "another lab",
     ]
     assert recorder.entries[0].data == {"kind": "link_up", "a": 1}
-    assert [event.text for event in recorder.changes(1.5, lab)] == ["laptop eth0 went up"]
-    assert [event.text for event in recorder.changes(1.5)] == ["laptop eth0 went up", "another lab"]
+    assert [change.text for change in recorder.changes(1.5, lab)] == ["laptop eth0 went up"]
+    assert [change.text for change in recorder.changes(1.5)] == ["laptop eth0 went up", "another lab"]
 
 
 def test_stopped_recorder_hears_nothing_more() -> None:
