@@ -25,6 +25,9 @@ MAPPING_TIMEOUT = 300.0
 MAP_SIZE = 65536
 #: The port ranges that a rebinding NAT walks through; the first rebind leaves port preservation behind.
 REBIND_RANGES = ((20000, 29999), (30000, 39999), (40000, 49999), (50000, 59999))
+#: Where the second client that uses a port is mapped to; the other one serves clients whose port lies in the
+#: first.
+COLLISION_RANGES = ((60000, 64999), (10000, 14999))
 
 
 class NatKind(enum.StrEnum):
@@ -80,38 +83,56 @@ class NatRules:
     def _nat_table(self) -> str:
         if self.kind is NatKind.STRICT:
             return _table(
-                "ip nat", _chain("postrouting", "nat", "srcnat", f'oifname "{WAN}" {self._snat()} random')
+                "ip nat", _chain("postrouting", "nat", "srcnat", *(f"{r} random" for r in self._snat()))
             )
         udp_out = f'oifname "{WAN}" meta l4proto udp ct direction original ct state new'
         entry = "{ ct reply proto-dst : ct original ip saddr . ct original proto-src }"
+        learn = (f"{udp_out} delete @ext {entry}", f"{udp_out} add @ext {entry}")
+        dnat = f'iifname "{WAN}" meta l4proto udp dnat to udp dport map @ext'
         return _table(
             "ip nat",
-            _map("ext", self.mapping_timeout),
-            _chain(
-                "prerouting", "nat", "dstnat", f'iifname "{WAN}" meta l4proto udp dnat to udp dport map @ext'
-            ),
-            _chain("postrouting", "nat", "srcnat", f'oifname "{WAN}" {self._snat()}'),
-            _chain(
-                "learn",
-                "filter",
-                "110",
-                f"{udp_out} delete @ext {entry}",
-                f"{udp_out} add @ext {entry}",
-                hook="postrouting",
-            ),
+            _dynamic("map ext", "inet_service : ipv4_addr . inet_service", self.mapping_timeout),
+            _dynamic("set owners", "ipv4_addr . inet_service", self.mapping_timeout),
+            _dynamic("set taken", "inet_service", self.mapping_timeout),
+            _chain("prerouting", "nat", "dstnat", dnat),
+            _chain("postrouting", "nat", "srcnat", *self._preserve(), *self._snat()),
+            _chain("learn", "filter", "110", *learn, hook="postrouting"),
         )
 
-    def _snat(self) -> str:
+    def _preserve(self) -> tuple[str, ...]:
+        """Who keeps its port: the first client that uses it. A second one gets another, for all destinations."""
+        if self.ports is not None:
+            return ()
+        udp_out, snat = f'oifname "{WAN}" meta l4proto udp', f"snat to {self.outside}"
+        claim = "@owners { ip saddr . udp sport }", "@taken { udp sport }"
+        first, other = (f"{low}-{high}" for low, high in COLLISION_RANGES)
+        return (
+            f"{udp_out} ip saddr . udp sport @owners update {claim[0]} update {claim[1]} {snat}",
+            f"{udp_out} udp sport @taken udp sport != {first} {snat}:{first}",
+            f"{udp_out} udp sport @taken {snat}:{other}",
+            f"{udp_out} add {claim[0]} add {claim[1]} {snat}",
+        )
+
+    def _snat(self) -> tuple[str, ...]:
         if self.ports is None:
-            return f"snat to {self.outside}"
+            return (f'oifname "{WAN}" snat to {self.outside}',)
         low, high = self.ports
-        # A port range needs a transport: the rule must not match ICMP, which has none.
-        return f"meta l4proto {{ tcp, udp }} snat to {self.outside}:{low}-{high}"
+        other = COLLISION_RANGES[0]
+        # The kernel preserves a port that lies in the range, which would be no rebind: such ports go
+        # elsewhere. A port range needs a transport: these rules must not match ICMP, which goes by the last
+        # one.
+        ports = f'oifname "{WAN}" meta l4proto {{ tcp, udp }}'
+        return (
+            f"{ports} th sport {low}-{high} snat to {self.outside}:{other[0]}-{other[1]}",
+            f"{ports} snat to {self.outside}:{low}-{high}",
+            f'oifname "{WAN}" snat to {self.outside}',
+        )
 
 
 def flush_text(kind: NatKind) -> str:
     """Rule text that forgets every learnt mapping; conntrack must be flushed beside it."""
-    return "flush map ip nat ext\n" if kind in (NatKind.OPEN, NatKind.MODERATE, NatKind.CGNAT) else ""
+    learns = kind.translates and kind is not NatKind.STRICT
+    return "flush map ip nat ext\nflush set ip nat owners\nflush set ip nat taken\n" if learns else ""
 
 
 def next_ports(ports: tuple[int, int] | None) -> tuple[int, int]:
@@ -150,9 +171,9 @@ def _table(name: str, *parts: str) -> str:
     return f"table {name} {{\n{body}\n}}"
 
 
-def _map(name: str, timeout: float) -> str:
+def _dynamic(name: str, kind: str, timeout: float) -> str:
     return (
-        f" map {name} {{ type inet_service : ipv4_addr . inet_service\n"
+        f" {name} {{ type {kind}\n"
         f"  flags dynamic,timeout\n  timeout {max(1, round(timeout))}s\n  size {MAP_SIZE}\n }}"
     )
 
