@@ -27,7 +27,7 @@ from iroh_py.proto.actions import Action, Kick, OfferAddresses, SendDisco, SetMt
 from iroh_py.proto.contest import Contest, Sign, Verdict
 from iroh_py.proto.disco import Ping, Pong
 from iroh_py.proto.path_table import PathTable
-from iroh_py.proto.paths import BASE_MTU, Path, PathState, RelayPath, UdpPath, better_path
+from iroh_py.proto.paths import BASE_MTU, OFFERED_CREDIT, Path, PathState, RelayPath, UdpPath, better_path
 from iroh_py.proto.pings import OpenPing, OpenPings, ProbeRhythm, SeenPings
 from iroh_py.proto.surroundings import Surroundings
 
@@ -35,6 +35,8 @@ from iroh_py.proto.surroundings import Surroundings
 SESSION_ACTIVE = 45.0
 #: Bytes around the padding of a ping: 78 of disco, 46 of the message.
 PING_OVERHEAD = 124
+#: A pong with an IPv4 or IPv6 address: 78 of disco, 33 of the message.
+PONG_SIZE = 111
 #: A path that works but is slower than this is compared with the others now and then (PROTOCOL 3.1), in seconds.
 GOOD_ENOUGH_LATENCY = 0.005
 UPGRADE_INTERVAL = 60.0
@@ -44,6 +46,8 @@ GIVE_UP = 5.0
 MTU_COOLDOWN = 60.0
 #: Offers of addresses over the relay: not more often than this while nothing new happened, in seconds.
 OFFER_INTERVAL = 2.0
+#: Offers of addresses that a peer makes are acted on at most this often, in seconds (ours go out every 2 s).
+OFFER_ACCEPT_INTERVAL = 0.5
 
 
 class NodeState:
@@ -68,6 +72,7 @@ class NodeState:
         self._heartbeat_at: float | None = None
         self._last_full_round: float | None = None
         self._last_offer: float | None = None
+        self._last_offered = now - OFFER_ACCEPT_INTERVAL
         self._rhythm = ProbeRhythm()
         self._open = OpenPings()
         self._seen = SeenPings()
@@ -182,6 +187,7 @@ class NodeState:
             return []
         observed = path.addr if isinstance(path, UdpPath) else path.url
         actions: list[Action] = [SendDisco(path, Pong(ping.tx_id, observed))]
+        state.charge(PONG_SIZE)
         if isinstance(path, RelayPath):
             return actions
         if state is self.best:
@@ -221,6 +227,13 @@ class NodeState:
     def handle_call_me_maybe(self, now: float, addresses: list[Addr]) -> list[Action]:
         """The node says, over its relay, where it can be tried; both sides' pings open the NATs between them."""
         self.add_addresses(now, addresses, None, told=False)
+        if now - self._last_offered < OFFER_ACCEPT_INTERVAL:
+            return []
+        self._last_offered = now
+        for addr in addresses:
+            offered = self.paths.get(UdpPath(addr))
+            if offered is not None:
+                offered.credit = max(offered.credit, OFFERED_CREDIT)
         best = self.best
         if best is not None and isinstance(best.path, UdpPath) and best.path.addr not in addresses:
             self._suspect(now, "the peer listed other addresses")
@@ -347,11 +360,14 @@ class NodeState:
     def _challenge(self, now: float, state: PathState, sign: Sign) -> list[Action]:
         """The node was heard on another path: it may have moved. Ask both paths, and use both until one answers."""
         contest = self._contest
-        if contest.begin(now, state, sign):
+        begins = contest.begin(now, state, sign)
+        if begins:
             self._tell(PeerMoved(now, self.node_id, str(state.path), sign.value))
             self._rhythm.start(now, "the peer was heard elsewhere")
         actions: list[Action] = []
-        if state.last_ping is None or now - state.last_ping >= max(state.latency or 0.0, 0.02):
+        # A small packet's credit does not cover a ping and an answer: the answer comes first, once.
+        poor = begins and sign is Sign.PAYLOAD and not state.proven and state.credit < 3 * PING_OVERHEAD
+        if not poor and (state.last_ping is None or now - state.last_ping >= max(state.latency or 0.0, 0.02)):
             actions += self._ping(now, state)
             if self.best is not None:
                 actions += self._ping(now, self.best)
@@ -461,6 +477,8 @@ class NodeState:
 
     def _ping(self, now: float, state: PathState, mtu: int = 0) -> list[Action]:
         """One ping on one path, padded so that its datagram has ``mtu`` bytes if that is more."""
+        if not state.told and not state.allows(PING_OVERHEAD):
+            return []
         padding = max(0, mtu - PING_OVERHEAD)
         ping = Ping(self.shared.tx_id(), self.shared.node_id, padding)
         state.last_ping = now

@@ -70,7 +70,11 @@ class PathTable:
                 for via in shared.vias(path.addr[0]):
                     alternative = UdpPath(path.addr, via)
                     if len(self._states) < MAX_PATHS and alternative not in self._states:
-                        self._states[alternative] = PathState(alternative, now)
+                        # Only our own end differs, so the address is as much told, or offered, as on the first path.
+                        other = self._states[alternative] = PathState(
+                            alternative, now, told=state.told or state.proven
+                        )
+                        other.credit = state.credit
         usable = [s for s in self._states.values() if self._usable(s, shared)]
         usable.sort(key=lambda s: (s is not keep, -(s.last_alive() or 0.0)))
         return usable[:MAX_ROUND]

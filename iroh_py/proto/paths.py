@@ -42,6 +42,9 @@ PRUNE_AFTER = 120.0
 BASE_MTU = 1200
 #: Bytes we may send to an unproven address, as a multiple of what came from there (RFC 9000 section 8.1).
 AMPLIFICATION = 3
+#: Bytes for pings to an address that a peer offered over a relay: hole punching needs us to speak first. Offers are
+#: limited in number and rate, so this bounds what a peer can make us send to strangers.
+OFFERED_CREDIT = 10 * 124
 #: Bytes that an address we were told by a user, a ticket or discovery gets before it has answered: one handshake flight
 #: and its repetition. Such an address is not chosen by a stranger, so it is no reflection risk.
 TOLD_CREDIT = 8 * BASE_MTU
@@ -113,13 +116,21 @@ class PathState:
             self.credit += AMPLIFICATION * size
 
     def allows(self, size: int) -> bool:
-        """Whether so many bytes may be sent here now; an unproven path pays from its credit."""
+        """Whether so many bytes may be sent here now; an unproven path pays from its credit.
+
+        Pings count as well as payload: else one packet with a forged source would be answered by a hundred.
+        """
         if self.proven:
             return True
         if self.credit < size:
             return False
         self.credit -= size
         return True
+
+    def charge(self, size: int) -> None:
+        """Account for bytes that are sent whether or not the credit covers them (an answer)."""
+        if not self.proven:
+            self.credit -= size
 
     def handle_pong(self, now: float, latency: float) -> None:
         """A ping of ours was answered: the path works both ways."""

@@ -157,6 +157,45 @@ def test_unproven_address_gets_three_times_what_it_sent() -> None:
     assert allowed <= 3 * PING_SIZE
 
 
+@pytest.mark.parametrize("sessions", [0, 1])
+def test_forged_source_gets_at_most_three_times_the_bytes_in_all(sessions: int) -> None:
+    """Never 5: pongs, pings and payload together, for as long as the address does not prove itself."""
+    node = settled() if sessions else make_node()
+    node.sessions = sessions
+    sent = 0
+    actions = node.handle_ping(2.0, UdpPath(AWAY), peer_ping(), PING_SIZE)
+    now = 2.0
+    while now < 60.0:
+        for action in actions:
+            if isinstance(action, SendDisco) and action.path == UdpPath(AWAY):
+                sent += 111 if isinstance(action.message, Pong) else 124 + action.message.padding
+        for path, state in node.targets(now):
+            if path == UdpPath(AWAY) and state is not None and state.allows(60):
+                sent += 60
+        due = node.next_timeout()
+        if due is None:
+            break
+        now = max(now, due)
+        actions = node.handle_timeout(now)
+    assert 0 < sent <= 3 * PING_SIZE
+
+
+def test_peer_offers_strangers_addresses_they_get_few_pings() -> None:
+    """Never 5: an authenticated peer cannot make us flood the addresses that it lists."""
+    node = make_node()
+    node.add_addresses(0.0, [], RELAY, told=True)
+    strangers = [(f"203.0.113.{n}", 9) for n in range(1, 41)]
+    now, sent = 0.0, 0
+    for _ in range(200):
+        actions = node.handle_call_me_maybe(now, strangers)
+        due = node.next_timeout()
+        now = max(now + 0.01, due if due is not None else now)
+        actions += node.handle_timeout(now)
+        sent += sum(1 for a in actions if isinstance(a, SendDisco) and isinstance(a.path, UdpPath))
+    assert now > 1.0
+    assert sent <= 40 * 10 * (now / 0.5 + 1)
+
+
 def test_replayed_ping_is_not_answered() -> None:
     """Never 4: the same ping from another address does nothing at all."""
     node = settled()
