@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from typing import IO, TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import IO, TYPE_CHECKING, Any, TypeVar, overload
 
 from netns_fixtures.call import run_call
 from netns_fixtures.entering import Entered
@@ -67,7 +67,19 @@ class Node:
             raise TypeError(f"argv is a list such as ['ping', '-c1', '192.0.2.1'], not {argv!r}")
         return self.spawn(tuple(map(str, argv)), env, cwd, Plumbing(stdin))
 
-    def run(self, fn: Callable[..., T], *args: Any, timeout: float | None = None, **kwargs: Any) -> T:
+    @overload
+    def run(
+        self,
+        fn: Callable[..., Coroutine[Any, Any, T]],
+        *args: Any,
+        timeout: float | None = None,
+        **kwargs: Any,
+    ) -> T: ...
+
+    @overload
+    def run(self, fn: Callable[..., T], *args: Any, timeout: float | None = None, **kwargs: Any) -> T: ...
+
+    def run(self, fn: Callable[..., Any], *args: Any, timeout: float | None = None, **kwargs: Any) -> Any:
         """Call a function in a process of its own in this node; returns its result (awaited, if a coroutine).
 
         The function and its arguments travel by cloudpickle, so closures and lambdas work. An exception
