@@ -60,8 +60,9 @@ class RelayClient:
     ``on_datagrams(url, node_id, datagrams)`` gets what arrives; ``on_state(url, connected, detail)`` every
     change, with a sentence; ``on_gone(url, node_id)`` notices that a node left the relay; ``on_answer(url)``
     is called when a new connection's first ping is answered: only then the relay certainly knows us (7.3).
-    ``ssl_context`` None means the system's certificate authorities. ``generation`` V3_NATIVE suits every relay of 0.28 to
-    0.35 and ours; V2 the relays of 1.x. ``rng`` makes jitter, ping contents and websocket keys.
+    ``ssl_context`` None means the system's certificate authorities. ``generation`` V3_NATIVE suits every
+    relay of 0.28 to 0.35 and ours; V2 the relays of 1.x. ``rng`` makes jitter, ping contents and websocket
+    keys.
     """
 
     def __init__(
@@ -205,6 +206,11 @@ class RelayClient:
             else:
                 self._link.lose("its local address is gone")
         self._wake.set()
+
+    def check(self) -> None:
+        """Something hints that the connection may be broken: ask, and dial beside if no answer comes soon."""
+        if self._link is not None:
+            self._link.probe(_PROBE_WITHIN)
 
     async def close(self) -> None:
         """Drop the connection; nothing is called back after this returns."""

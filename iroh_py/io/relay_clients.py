@@ -112,6 +112,11 @@ class RelayClients:
         for client in self._clients.values():
             client.network_changed(ips)
 
+    def check(self) -> None:
+        """Ask every relay whether its connection still works."""
+        for client in self._clients.values():
+            client.check()
+
     async def close(self) -> None:
         """Drop all connections."""
         self._closed = True

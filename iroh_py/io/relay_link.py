@@ -292,6 +292,8 @@ class RelayLink:
 
     def _arm(self, now: float) -> None:
         at = self._live.poll_timeout(now)
+        if self._live.suspect(now) is not self._was_suspect:
+            at = now  # it became suspect just now, and a timer that is due must not be moved past it
         if self._timer is not None:
             if not self._timer.cancelled() and now < self._timer_at <= at:
                 return  # it fires early and is set anew then: cheaper than moving it per datagram

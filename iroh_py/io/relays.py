@@ -163,8 +163,8 @@ class Relays:
 
     def handle_event(self, event: Event) -> None:
         """Something happened in the core: a path that falls silent may mean that our own mapping changed."""
-        if isinstance(event, PathSuspected) and event.why == "silence":
-            self._look_again()
+        if isinstance(event, PathSuspected) and event.why == "silence" and self._look_again():
+            self._clients.check()  # what silenced UDP may have cut TCP, too, and now it is needed
 
     # --- relays ---
 
@@ -230,11 +230,14 @@ class Relays:
             sockets.send([data], addr, via)
         return sockets.send_errors + sockets.dropped < errors + len(ways)
 
-    def _look_again(self) -> None:
+    def _look_again(self) -> bool:
+        """Ask for our addresses anew, unless that was done just now."""
         now = self._driver.now()
-        if now - self._silence_at >= SILENCE_INTERVAL:
-            self._silence_at = now
-            self._netcheck.request()
+        if now - self._silence_at < SILENCE_INTERVAL:
+            return False
+        self._silence_at = now
+        self._netcheck.request()
+        return True
 
     def _handle_netcheck(self, run: NetcheckRun) -> None:
         now = self._driver.now()
