@@ -21,7 +21,7 @@ class Counters:
     packets_in: int = 0  # packets received from clients
     bytes_in: int = 0  # bytes received from clients after the login
     packets_out: int = 0  # packets handed to clients
-    bytes_out: int = 0  # bytes written to clients after the login
+    bytes_out: int = 0  # bytes written to clients after the upgrade
     dropped_no_destination: int = 0  # packets for nodes that are not connected
     dropped_queue_full: int = 0  # packets for clients that read too slowly
     dropped_untranslatable: int = 0  # packets that the destination's protocol generation cannot carry

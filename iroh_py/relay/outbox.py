@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from iroh_py.relay.metrics import Counters
 
 #: Bytes per write: enough to make the system call's cost disappear, little enough that a client that stops
 #: reading holds only this much beyond its queue.
@@ -15,24 +19,26 @@ class Outbox:
 
     __slots__ = (
         "_control",
+        "_counters",
         "_max_bytes",
         "_max_packets",
         "_packets",
-        "bytes_out",
         "paused",
         "queued",
         "transport",
     )
 
-    def __init__(self, transport: asyncio.Transport, *, packets: int, max_bytes: int) -> None:
+    def __init__(
+        self, transport: asyncio.Transport, counters: Counters, *, packets: int, max_bytes: int
+    ) -> None:
         self.transport = transport
+        self._counters = counters
         self._max_packets = packets
         self._max_bytes = max_bytes
         self._control: deque[bytes] = deque()
         self._packets: deque[bytes] = deque()
         #: Bytes in the packet queue.
         self.queued = 0
-        self.bytes_out = 0
         self.paused = False
 
     def push(self, frame: bytes) -> bool:
@@ -78,5 +84,5 @@ class Outbox:
         return b"".join(parts)
 
     def _write(self, data: bytes) -> None:
-        self.bytes_out += len(data)
+        self._counters.bytes_out += len(data)
         self.transport.write(data)

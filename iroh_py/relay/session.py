@@ -44,7 +44,9 @@ class Session(asyncio.Protocol):
         self._entry: Entry | None = None
         self._deciding = False
         self._early: list[bytes] = []
-        self._out = Outbox(transport, packets=limits.queue_packets, max_bytes=limits.queue_bytes)
+        self._out = Outbox(
+            transport, hub.counters, packets=limits.queue_packets, max_bytes=limits.queue_bytes
+        )
         self._bucket: TokenBucket | None = None
         if limits.client_rate is not None:
             self._bucket = TokenBucket(hub.loop.time(), limits.client_rate, limits.client_burst)
@@ -107,8 +109,6 @@ class Session(asyncio.Protocol):
         for timer in (self._timer, self._stall_timer, self._resume_timer):
             if timer is not None:
                 timer.cancel()
-        self.hub.counters.bytes_out += self._out.bytes_out
-        self._out.bytes_out = 0
         self._leave()
         self.hub.leave(self.transport)
 
@@ -147,15 +147,11 @@ class Session(asyncio.Protocol):
             if self._resume_timer is not None:
                 self._resume_timer.cancel()
             self._resume_timer = self.hub.loop.call_later(wait, self._resume_reading)
-            self.handle_throttled()
 
     def _resume_reading(self) -> None:
         self._last_received = self.hub.loop.time()  # its silence was our doing
         if not self.transport.is_closing() and not self._deciding:
             self.transport.resume_reading()
-
-    def handle_throttled(self) -> None:
-        """The rate limit stopped this client for a moment."""
 
     # Login
 

@@ -38,6 +38,9 @@ async def test_packet_arrives_with_the_senders_id() -> None:
         b = await V3Client.connect(server, _B)
         a.send(SendPacket(_ID_B, b"opaque, not even a datagram list"))
         assert await b.receive() == RecvPacket(_ID_A, b"opaque, not even a datagram list")
+        stats = server.stats()
+        assert (stats["packets_in"], stats["packets_out"], stats["bytes_in"]) == (1, 1, 64)
+        assert stats["bytes_out"] == 5 + 64 + 2 * 13  # the packet, and a pong for each login of the kit
 
 
 async def test_packets_behind_the_client_info_are_not_lost() -> None:

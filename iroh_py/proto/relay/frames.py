@@ -152,7 +152,6 @@ class ServerDeniesAuth:
 #: Status codes of iroh-relay-v2 (11.4).
 STATUS_HEALTHY = 0
 STATUS_SAME_ID_CONNECTED = 1
-STATUS_RATE_LIMITED = 2
 
 #: Frames that only generation 3 has, that only 1.x has, and everything.
 V3Frame = (
