@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import os
 import socket
 import struct
 
@@ -21,6 +22,8 @@ _ETH_P_ALL = 0x0003
 _SIOCETHTOOL = 0x8946
 _ETHTOOL_STXCSUM = 0x17
 _SO_RCVBUFFORCE = 33
+#: Environment variable: "packet" uses packet sockets although TAPs could be made.
+FORCE = "NETNS_FIXTURES_WIRE_ENDS"
 #: Room for a burst of 1000 full frames while the wire process waits for the processor, as in a TAP's queue.
 _RECEIVE_BUFFER = 4 << 20
 
@@ -30,6 +33,8 @@ def open_end(fabric: NetworkNamespace, name: str, index: int, far_index: int, br
 
     ``fabric`` must be entered. Raises LinkEngineError.
     """
+    if os.environ.get(FORCE) == "packet":
+        return open_packet_end(fabric, name, index, far_index, bridge)
     try:
         fd = open_tap(name, index)
     except (FileNotFoundError, PermissionError):
