@@ -66,7 +66,7 @@ class LocalService(DiscoveryService):
         self.counters = DiscoveryCounters()
         self._site = site
         self._announces = announce
-        self._info: NodeInfo | None = None
+        self._announcement: bytes | None = None
         self._swarm = LocalSwarm(site.network.time(), site.secret_key.node_id, site.rng)
         self._listeners: dict[asyncio.Queue[NodeInfo], NodeId] = {}
         #: The families in which somebody asked since our last answer.
@@ -81,7 +81,8 @@ class LocalService(DiscoveryService):
 
     def publish(self, info: NodeInfo) -> None:
         """Announce this from now on, and right now."""
-        self._info = info
+        public = self._announces and info.direct_addresses
+        self._announcement = messages.encode_response(info) if public else None
         self._swarm.announce_soon(self._now())
         self._act()
 
@@ -185,11 +186,10 @@ class LocalService(DiscoveryService):
 
     def _answer(self) -> None:
         families, self._asked_in = self._asked_in or {Family.V4}, set()
-        info = self._info
-        if info is None or not info.direct_addresses or not self._announces:
+        data = self._announcement
+        if data is None:
             return
         self.counters.published += 1
-        data = messages.encode_response(info)
         for family in families:
             other = Family.V6 if family is Family.V4 else Family.V4
             self._send(data, [family, other])

@@ -21,12 +21,15 @@ async def first_success(attempts: Sequence[Callable[[], Awaitable[T]]], offsets:
     loop = asyncio.get_running_loop()
     begun = loop.time()
     waiting = deque(zip(offsets, attempts, strict=True))
+    started: list[asyncio.Task[T]] = []
     running: list[asyncio.Task[T]] = []
     last: Exception = OSError("nothing was tried")
     try:
         while waiting or running:
             while waiting and (not running or waiting[0][0] <= loop.time() - begun):
-                running.append(asyncio.ensure_future(_run(waiting.popleft()[1])))
+                task = asyncio.ensure_future(_run(waiting.popleft()[1]))
+                started.append(task)
+                running.append(task)
             pause = waiting[0][0] - (loop.time() - begun) if waiting else None
             await asyncio.wait(running, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
             done = [task for task in running if task.done()]
@@ -38,9 +41,9 @@ async def first_success(attempts: Sequence[Callable[[], Awaitable[T]]], offsets:
                     last = error
         raise last
     finally:
-        for task in running:
+        for task in started:
             task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        await asyncio.gather(*started, return_exceptions=True)
 
 
 async def _run(attempt: Callable[[], Awaitable[T]]) -> T:

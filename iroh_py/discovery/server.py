@@ -195,7 +195,9 @@ class DiscoveryServer:
             except (OSError, EOFError) as error:
                 log.debug("discovery server: a client left: %r", error)  # TimeoutError among them
             except asyncio.CancelledError:
-                pass  # closing: asyncio's own callback for accepted connections would log it as an error
+                # We close. Not raised again: asyncio's callback for accepted connections would log it as an
+                # error.
+                writer.transport.abort()
             finally:
                 self._clients.discard(task)
                 writer.close()
