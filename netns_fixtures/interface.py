@@ -84,6 +84,16 @@ class Interface:
         """Whether the cable has a live far end."""
         return self.plug.carrier
 
+    @property
+    def egress_condition(self) -> LinkCondition:
+        """What happens to frames that leave here."""
+        return self._egress
+
+    @property
+    def ingress_condition(self) -> LinkCondition:
+        """What happens to frames that arrive here."""
+        return self._ingress
+
     def down(self) -> None:
         """`ip link set down`: routes go, addresses stay configured."""
         with self.lab.changing():

@@ -31,6 +31,11 @@ class Beats:
         with self._lock:
             self._beats.append((sent, now))
 
+    def byte_times(self) -> list[float]:
+        """When bytes came in, in order."""
+        with self._lock:
+            return list(self._bytes)
+
     def first_answer(self, after: float) -> float | None:
         """When the first answer to a message that was *sent* after a time came, or None.
 
