@@ -8,7 +8,7 @@ that cover many packets is often next to nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from aioquic.quic.congestion.base import K_MINIMUM_WINDOW
 from aioquic.quic.congestion.cubic import K_CUBIC_LOSS_REDUCTION_FACTOR, CubicCongestionControl
@@ -40,6 +40,30 @@ class NodeCubic(CubicCongestionControl):
         else:
             self.bytes_in_flight -= packet.sent_bytes
             self.last_ack = packet.sent_time or now
+
+    def packets_acked(self, packets: Sequence[QuicSentPacket], now: float) -> None:
+        """``on_packet_acked`` for packets acknowledged together; the first that counts settles the phase for all."""
+        used_at = self._used_at
+        used = [packet for packet in packets if packet.sent_time is not None and packet.sent_time <= used_at]
+        first = used[0] if used else packets[0]
+        self.on_packet_acked(now=now, packet=first)
+        self.bytes_in_flight -= sum([packet.sent_bytes for packet in packets]) - first.sent_bytes
+        self.last_ack = packets[-1].sent_time or now
+        size = sum([packet.sent_bytes for packet in used[1:]])
+        if not size:
+            return
+        window = self.congestion_window
+        if self.ssthresh is None or window < self.ssthresh:
+            self.congestion_window = window + size
+            return
+        # RFC 9438 sections 4.3 to 4.5, the sum over the segments of one acknowledgement.
+        since = now - self._t_epoch
+        self._W_est += int(self.additive_increase_factor * size / window)
+        target = min(max(self.W_cubic(since + self.rtt), window), window * 3 // 2)
+        if self.is_reno_friendly(since):
+            self.congestion_window = max(window, self._W_est)
+        else:
+            self.congestion_window = window + int((target - window) * min(1.0, size / window))
 
     def on_packets_lost(self, *, now: float, packets: Iterable[QuicSentPacket]) -> None:
         window, before = self.congestion_window, self._congestion_recovery_start_time

@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import logging
 import math
+from bisect import bisect_left
 from collections.abc import Callable
 
 from aioquic.quic.logger import QuicLoggerTrace
-from aioquic.quic.packet_builder import QuicSentPacket
+from aioquic.quic.packet_builder import QuicDeliveryState, QuicSentPacket
+from aioquic.quic.rangeset import RangeSet
 from aioquic.quic.recovery import QuicPacketPacer, QuicPacketRecovery, QuicPacketSpace
+from aioquic.quic.stream import QuicStreamSender
 
+from iroh_py.proto.quic.bulk import BulkPacket
 from iroh_py.proto.quic.congestion import NodeCubic
 
 #: A silent outage is noticed this long after it ends at the latest, by either side's probe. Two packets in
@@ -146,6 +150,42 @@ class Recovery(QuicPacketRecovery):
         self._max_datagram_size = size
         self.cubic.set_mtu(size)
         self._pacer._max_datagram_size = size
+
+    def on_ack_received(
+        self, *, ack_rangeset: RangeSet, ack_delay: float, now: float, space: QuicPacketSpace
+    ) -> None:
+        if space.is_application_data and self._quic_logger is None:
+            for run in ack_rangeset:
+                self._acknowledge_bulk(run, now, space)
+        super().on_ack_received(ack_rangeset=ack_rangeset, ack_delay=ack_delay, now=now, space=space)
+
+    def _acknowledge_bulk(self, run: range, now: float, space: QuicPacketSpace) -> None:
+        """Settle the bulk packets of an acknowledged range but the last, which is left to give the round trip time.
+
+        Packets in a row become one delivery to their stream, and one for the congestion window.
+        """
+        sent = space.sent_packets
+        numbers = list(sent)
+        last = bisect_left(numbers, run.stop) - 1
+        sender: QuicStreamSender | None = None
+        begin = end = 0
+        settled: list[BulkPacket] = []
+        for number in numbers[bisect_left(numbers, run.start) : max(last, 0)]:
+            packet = sent[number]
+            if type(packet) is not BulkPacket:
+                continue
+            del sent[number]
+            settled.append(packet)
+            if packet.start != end or packet.sender is not sender:
+                if sender is not None:
+                    sender.on_data_delivery(QuicDeliveryState.ACKED, begin, end, False)
+                sender, begin = packet.sender, packet.start
+            end = packet.stop
+        if sender is None:
+            return
+        sender.on_data_delivery(QuicDeliveryState.ACKED, begin, end, False)
+        space.ack_eliciting_in_flight -= len(settled)
+        self.cubic.packets_acked(settled, now)
 
     def on_packets_sent(self, packets: list[QuicSentPacket], space: QuicPacketSpace, now: float) -> bool:
         """``on_packet_sent`` for 1-RTT packets sent together. Whether any of them wants an answer."""
