@@ -110,16 +110,14 @@ class LocalService(DiscoveryService):
             del self._listeners[news]
 
     def handle_network_change(self, state: NetworkState) -> None:
-        """Join on interfaces that came; ask, and say where we are, at once."""
+        """Join on interfaces that came, and ask at once who is there."""
         usable = {i.index for i in state.interfaces if i.usable and not i.loopback}
         for socket in self._sockets.values():
             for index in socket.joined - usable:
                 socket.leave(index)
             for index in usable - socket.joined:
                 socket.join(index)
-        now = self._now()
-        self._swarm.ask_soon(now)
-        self._swarm.announce_soon(now)
+        self._swarm.ask_soon(self._now())
         self._act()
 
     async def close(self) -> None:
