@@ -3,7 +3,7 @@
 ``python benchmarks/heal.py [--json] [--repeat 5] [--only NAME] [--sides ours,official,mixed] [--rtt 0 --rtt 40]``
 
 A message goes every 20 ms over one stream and is echoed. Measured is the time from the beginning of the change (before
-the kernel's work, so that it counts) to the first byte that comes back after it. Ours run one after the other, except for
+the kernel's work, so that it counts) to the first byte that comes back after it. Ours run one after the other, but for
 outages; the official ones wait for seconds without using the machine, so their repetitions run side by side.
 """
 
