@@ -210,9 +210,12 @@ class Forward(asyncio.Protocol):
         self.transport = transport
         if Forward.waiting is None:
             Forward.waiting = self
+            transport.pause_reading()  # what comes before the other end is there has nowhere to go
         else:
             self.peer, Forward.waiting = Forward.waiting, None
             self.peer.peer = self
+            if self.peer.transport is not None:
+                self.peer.transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:
         if self.peer is not None and self.peer.transport is not None:
