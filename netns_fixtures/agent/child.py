@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import resource
 import signal
 from collections.abc import Sequence
 from typing import NoReturn
@@ -25,6 +26,8 @@ from netns_fixtures.messages import Spawn
 
 #: Where descriptors are parked while the low numbers are laid out: above all that are being laid out.
 _PARKING = 64
+#: How many descriptors the caller may open; the agent itself raises its own limit (see ``raise_file_limit``).
+_FILE_LIMIT = resource.getrlimit(resource.RLIMIT_NOFILE)
 #: The status that a shell gives where a program cannot be started.
 _CANNOT_START = 127
 #: Descriptors of a started process: 0, 1, 2, then these.
@@ -51,6 +54,12 @@ def start(request: Spawn, namespace: int, fds: Sequence[int]) -> int:
     return pid
 
 
+def raise_file_limit() -> None:
+    """Let this process open as many descriptors as it may: a node takes two or three. Started ones do not."""
+    hard = _FILE_LIMIT[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def lay_out(fds: Sequence[int]) -> None:
     """Make the descriptors 0, 1, 2, ... and close everything else; those above 2 are not inherited."""
     parked = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _PARKING) for fd in fds]
@@ -74,6 +83,7 @@ def _in_child(request: Spawn, namespace: int, fds: Sequence[int]) -> NoReturn:
 def _become_ordinary() -> None:
     """A session of its own, ordinary signals, and its own view of /proc."""
     os.setsid()
+    resource.setrlimit(resource.RLIMIT_NOFILE, _FILE_LIMIT)
     for number in (signal.SIGINT, signal.SIGPIPE, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
     signal.set_wakeup_fd(-1)

@@ -42,6 +42,11 @@ class AgentLab:
         self._bridges: list[AddBridge] = []
         self._processes: LabProcesses | None = None
 
+    @property
+    def size(self) -> int:
+        """How many namespaces it holds."""
+        return len(self._nodes)
+
     def apply(self, ops: Sequence[Op]) -> None:
         """Carry out steps in order. Raises the first failure, after the acknowledgements of all are in."""
         batch = _Batch()

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from netns_fixtures.agent import rights
+from netns_fixtures.agent.child import raise_file_limit
 from netns_fixtures.agent.labs import AgentLab
 from netns_fixtures.agent.wires import Wires
 from netns_fixtures.errors import LabError
@@ -37,6 +38,7 @@ _ALL_GROUPS = "0 2147483647"
 #: one networking lock: 75 ms for 10 nodes, in which the next lab cannot be built. So closed labs, cut off
 #: and without processes, wait until no lab is open for a moment, or until there are this many.
 _MAX_STOPPED = 4
+_MAX_STOPPED_NODES = 100
 _IDLE_MS = 250
 
 
@@ -102,7 +104,8 @@ class Server:
             send(self._channel, reply, out)
         finally:
             _close_all(out)
-        if len(self._stopped) >= _MAX_STOPPED:
+        nodes = sum(lab.size for lab in self._stopped)
+        if len(self._stopped) >= _MAX_STOPPED or nodes >= _MAX_STOPPED_NODES:
             self._release()
 
     def _carry_out(self, request: Request, fds: list[int]) -> tuple[Any, list[int]]:
@@ -162,6 +165,7 @@ def main(argv: Sequence[str]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if os.getppid() != int(argv[1]):
         return 1  # it died before we looked, and its number may be somebody else's
+    raise_file_limit()
     Server(channel, parent).run()
     return 0
 
