@@ -112,6 +112,11 @@ class RelayClients:
         for client in self._clients.values():
             client.network_changed(ips)
 
+    def warm(self, url: RelayUrl) -> None:
+        """Connect to a relay because somebody may look for us there; it is left again like any other."""
+        if not self._closed:
+            (self._clients.get(url) or self._open(url)).start()
+
     def check(self) -> None:
         """Ask every relay whether its connection still works."""
         for client in self._clients.values():

@@ -7,6 +7,7 @@ whenever that may have changed, and tells the core our addresses as soon as they
 from __future__ import annotations
 
 import asyncio
+import math
 import ssl as ssl_module
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ from iroh_py.proto.home_relay import HomeRelay
 from iroh_py.proto.netcheck.addresses import OwnAddresses, Publication
 from iroh_py.proto.netcheck.report import Report
 from iroh_py.proto.netcheck.run import NetcheckRun
+from iroh_py.proto.stand_ins import STAND_IN_AFTER, StandIns
 from iroh_py.relay_map import relay_map
 
 if TYPE_CHECKING:
@@ -85,6 +87,8 @@ class Relays:
                 on_change=self._handle_mapping,
             )
         self._run: NetcheckRun | None = None
+        self._stand_ins = StandIns([node.url for node in nodes if not node.stun_only])
+        self._warmed = False
 
     # --- life ---
 
@@ -139,8 +143,19 @@ class Relays:
         return None if self._portmap is None else self._portmap.external
 
     def send(self, url: RelayUrl, node_id: NodeId, payloads: list[bytes]) -> None:
-        """Send datagrams to a node through a relay (7.7)."""
+        """Send datagrams to a node through a relay (7.7).
+
+        While that relay does not answer, copies take other ways on which the node may be met: twice costs less
+        than not at all.
+        """
         self._clients.send(url, node_id, payloads)
+        if self._works(url):
+            self._stand_ins.handle_works(url)
+            return
+        now = self._driver.now()
+        self._stand_ins.handle_fails(now, url)
+        for other in self._instead_of(now, url):
+            self._clients.send(other, node_id, payloads)
 
     def handle_stun(self, now: float, data: bytes, source: Addr) -> None:
         """A STUN message arrived on one of our sockets."""
@@ -168,6 +183,21 @@ class Relays:
 
     # --- relays ---
 
+    def _works(self, url: RelayUrl) -> bool:
+        client = self._clients.client(url)
+        return client is not None and client.connected and not client.suspect
+
+    def _instead_of(self, now: float, url: RelayUrl) -> list[RelayUrl]:
+        home = self._choice.current
+        return self._stand_ins.instead_of(now, url, home if home is not None and self._works(home) else None)
+
+    def _stand_ins_at(self) -> float:
+        """When to be there ourselves, since our home relay does not answer."""
+        since = self._choice.down_since
+        if since is None or self._choice.current is None:
+            return math.inf
+        return since + STAND_IN_AFTER
+
     def _handle_state(self, url: RelayUrl, connected: bool, detail: str) -> None:
         if self._closed:
             return
@@ -176,6 +206,9 @@ class Relays:
         self._choice.handle_connection(now, url, healthy=connected)
         if connected:
             self._core.handle_relay_connected(now, url)
+            for failing in self._stand_ins.failing:
+                if url in self._instead_of(now, failing):  # what waits for that relay has another way now
+                    self._core.handle_relay_connected(now, failing)
         elif url == self._choice.current and self._online == url:
             self._look_again()  # whatever cut TCP may have changed our address, too
         self._driver.pump_soon()
@@ -206,9 +239,14 @@ class Relays:
     def _check_home(self, now: float) -> None:
         """Look at the home relay's connection; ask the others if it stays broken."""
         url = self._choice.current
-        client = None if url is None else self._clients.client(url)
-        if url is not None and client is not None:
-            self._choice.handle_connection(now, url, healthy=client.connected and not client.suspect)
+        if url is not None:
+            healthy = self._works(url)
+            self._choice.handle_connection(now, url, healthy=healthy)
+            self._warmed = self._warmed and not healthy
+        if url is not None and not self._warmed and self._stand_ins_at() <= now:
+            self._warmed = True
+            for other in self._stand_ins.meeting_points(url) if self._core.entries else ():
+                self._clients.warm(other)
         due = self._choice.next_check()
         if due is not None and now >= due:
             self._choice.handle_check(now)
@@ -299,7 +337,11 @@ class Relays:
         if self._timer is not None:
             self._timer.cancel()
         now = self._driver.now()
-        times = [self._choice.next_check(), now + HEALTH_INTERVAL if self._choice.current else None]
+        times = [
+            self._choice.next_check(),
+            None if self._warmed else self._stand_ins_at(),
+            now + HEALTH_INTERVAL if self._choice.current else None,
+        ]
         publication = self._publication
         if publication is not None and not publication.done and self._run is not None:
             times.append(publication.due(self._run))

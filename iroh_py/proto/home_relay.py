@@ -92,6 +92,11 @@ class HomeRelay:
         """Whether the home relay has taken no connection for so long that another one would be better."""
         return self._down_since is not None and now - self._down_since >= FAILOVER_AFTER - 1e-6
 
+    @property
+    def down_since(self) -> float | None:
+        """Since when the home relay takes no connection; None while it does."""
+        return self._down_since
+
     def next_check(self) -> float | None:
         """When to ask all relays whether they take connections; None while the home relay does."""
         if self._down_since is None or self.current is None or len(self._eligible) < 2:

@@ -60,6 +60,7 @@ class OwnAddresses:
     def __init__(self) -> None:
         self._globals: dict[Family, Addr] = {}
         self._misses: dict[Family, int] = {}
+        self._seen: dict[Family, dict[Addr, Addr]] = {}
         self._varies: bool | None = None
         self._ways: dict[Family, WayOut] = {}
 
@@ -69,6 +70,7 @@ class OwnAddresses:
             way = way_out(state, family)
             if not way.same_as(self._ways.get(family, way)):
                 self._globals.pop(family, None)
+                self._seen.pop(family, None)
                 if family is Family.V4:
                     self._varies = None
             self._ways[family] = way
@@ -76,18 +78,34 @@ class OwnAddresses:
     def handle_answer(self, report: Report) -> None:
         """Some probes of a run were answered; the report may be unfinished."""
         for family in Family:
-            addr = report.global_addr(family)
-            if addr is not None:
-                self._globals[family] = addr
+            answers = {s: m for s, m in report.mapped.items() if Family.of(m[0]) is family}
+            if answers:
                 self._misses[family] = 0
+                if not self._confirms(family, answers):
+                    self._globals[family] = next(iter(answers.values()))
+                self._seen[family] = self._seen.get(family, {}) | answers
         if report.mapping_varies_by_dest_ip is not None:
             self._varies = report.mapping_varies_by_dest_ip
+
+    def _confirms(self, family: Family, answers: dict[Addr, Addr]) -> bool:
+        """Whether these answers leave our address as it was.
+
+        Behind a NAT that maps by destination every server sees another address: only a server that sees another
+        one than before means a change.
+        """
+        if family not in self._globals:
+            return False
+        if self._globals[family] in answers.values():
+            return True
+        before = self._seen.get(family, {})
+        known = {server: mapped for server, mapped in answers.items() if server in before}
+        return bool(known) and all(before[server] == mapped for server, mapped in known.items())
 
     def handle_report(self, report: Report) -> None:
         """A run is finished: a family that did not answer loses its address after a grace."""
         self.handle_answer(report)
         for family in Family:
-            if report.global_addr(family) is None and family in self._globals:
+            if family in self._globals and report.global_addr(family) is None:
                 self._misses[family] = self._misses.get(family, 0) + 1
                 if self._misses[family] > GRACE_REPORTS:
                     del self._globals[family]

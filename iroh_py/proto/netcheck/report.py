@@ -58,6 +58,8 @@ class Report:
     https_ok: frozenset[RelayUrl] = frozenset()
     global_v4: Addr | None = None
     global_v6: Addr | None = None
+    #: Our address as each STUN server sees it, by the server's address.
+    mapped: Mapping[Addr, Addr] = field(default_factory=dict)
     captive_portal: bool | None = None
     notes: tuple[str, ...] = ()
 
@@ -76,6 +78,7 @@ class Report:
         values["portmap_probe"] = None if probe is None else dataclasses.asdict(probe)
         values["preferred_relay"] = None if self.preferred_relay is None else str(self.preferred_relay)
         values["https_ok"] = sorted(map(str, self.https_ok))
+        values["mapped"] = {format_addr(server): format_addr(addr) for server, addr in self.mapped.items()}
         values["notes"] = list(self.notes)
         return values
 
@@ -97,6 +100,7 @@ class Findings:
         self.portmap_probe: PortmapProbe | None = None
         self.os_has_ipv6 = False
         self.notes: dict[str, None] = {}
+        self.mapped: dict[Addr, Addr] = {}
         self._servers: dict[Family, Addr] = {}
 
     def handle_latency(self, url: RelayUrl, family: Family | None, seconds: float) -> None:
@@ -112,6 +116,7 @@ class Findings:
         one means that the NAT was rebound meanwhile.
         """
         self.udp = True
+        self.mapped[server] = mapped
         family = Family.of(mapped[0])
         known, first = self.globals.get(family), self._servers.get(family)
         if known is None or first is None or (first == server and mapped != known):
@@ -151,6 +156,7 @@ class Findings:
             https_ok=frozenset(self.https_ok),
             global_v4=self.globals.get(Family.V4),
             global_v6=self.globals.get(Family.V6),
+            mapped=dict(self.mapped),
             captive_portal=self.captive_portal,
             notes=tuple(self.notes),
         )
