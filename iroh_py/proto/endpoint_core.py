@@ -27,6 +27,8 @@ from iroh_py.proto.quic import Closed, HandshakeDone, QuicConfig, Session, Sessi
 from iroh_py.proto.quic import Event as QuicEvent
 from iroh_py.proto.surroundings import Surroundings
 
+#: A QUIC short header starts with these two bits, and our connection id of 8 bytes follows (RFC 9000 17.3.1).
+FORM_MASK, SHORT_HEADER, SHORT_HEADER_SIZE = 0xC0, 0x40, 9
 _TLS = {"raw-public-key": TlsAuth.RAW_PUBLIC_KEY, "x509": TlsAuth.X509}
 
 
@@ -86,21 +88,42 @@ class EndpointCore:
     ) -> list[tuple[bytes, Addr]]:
         """UDP datagrams arrived; STUN messages are returned, since they belong to netcheck."""
         stun: list[tuple[bytes, Addr]] = []
-        source: tuple[Addr, int] | None = None
-        path: Path = UdpPath(("", 0))
+        source: Addr = ("", 0)
+        index, path = -1, UdpPath(source)
+        run: list[bytes] = []
+        cid = b""
         for data, addr, arrival in batch:
+            if run:
+                same = arrival == index and addr == source and data[1:SHORT_HEADER_SIZE] == cid
+                if same and data[0] & FORM_MASK == SHORT_HEADER:
+                    run.append(data)
+                    continue
+                self._handle_run(now, run, path)
+                run = []
             kind = classify(data)
             if kind is Kind.STUN:
                 stun.append((data, addr))
                 continue
-            if source is None or source[0] != addr or source[1] != arrival:
-                source = (addr, arrival)
+            if addr != source or arrival != index:
+                source, index = addr, arrival
                 path = UdpPath(addr, self.shared.via_of(addr[0], arrival))
-            if kind is Kind.QUIC:
-                self._handle_quic(now, data, path, None)
-            else:
+            if kind is Kind.DISCO:
                 self.magic.handle_disco(now, data, path)
+            elif len(data) > SHORT_HEADER_SIZE and data[0] & FORM_MASK == SHORT_HEADER:
+                run, cid = [data], data[1:SHORT_HEADER_SIZE]
+            else:
+                self._handle_quic(now, data, path, None)
+        if run:
+            self._handle_run(now, run, path)
         return stun
+
+    def _handle_run(self, now: float, run: list[bytes], path: Path) -> None:
+        """QUIC datagrams with short headers and one destination id came over one path."""
+        session = self.table.find(run[0])
+        if session is None:
+            self.dropped += len(run)
+            return
+        self._handle_received(now, session, path, None, session.receive_many(now, run))
 
     def handle_relay_datagrams(
         self, now: float, url: RelayUrl, node_id: NodeId, datagrams: list[bytes]
@@ -123,6 +146,12 @@ class EndpointCore:
         if session is None:
             self.dropped += 1
             return
+        self._handle_received(now, session, path, relayed_from, len(data) if fresh else 0)
+
+    def _handle_received(
+        self, now: float, session: Session, path: Path, relayed_from: NodeId | None, news: int
+    ) -> None:
+        """A session got something; ``news`` bytes of it are newer than all before, so its peer is alive there."""
         entry = self.entries.get(session)
         if entry is None:
             entry = self.entries[session] = SessionEntry(session, None, path, dialled=False)
@@ -130,8 +159,8 @@ class EndpointCore:
         node = entry.node
         if node is None:
             entry.reply, entry.reply_node = path, relayed_from
-        elif fresh and (relayed_from is None or relayed_from == node.node_id):
-            self.magic.handle_payload(now, node, path, len(data), fresh=True)
+        elif news and (relayed_from is None or relayed_from == node.node_id):
+            self.magic.handle_payload(now, node, path, news, fresh=True)
 
     def handle_network_change(self, now: float, state: NetworkState, change: NetworkChange) -> None:
         """Our own network is another one."""

@@ -40,7 +40,7 @@ class Side:
     received: dict[int, bytearray] = field(default_factory=dict)
     finished: set[int] = field(default_factory=set)
     reading: bool = True
-    fresh: int = 0
+    news: int = 0
     sent: int = 0
     last_data_at: float = 0.0
 
@@ -109,9 +109,12 @@ class Pair:
         at = self._next()
         assert at is not None, "nothing will ever happen again"
         self.now = max(self.now, at)
+        arrived: dict[bool, list[bytes]] = {True: [], False: []}
         while self._wire and self._wire[0][0] <= self.now:
             _, _, to_server, datagram = heapq.heappop(self._wire)
-            self._deliver(self.server if to_server else self.client, datagram)
+            arrived[to_server].append(datagram)
+        self._deliver(self.server, arrived[True])
+        self._deliver(self.client, arrived[False])
         for side in (self.client, self.server):
             due = side.session.next_timeout() if side.session else None
             if side.session is not None and due is not None and due <= self.now:
@@ -166,11 +169,19 @@ class Pair:
             self._free_at[to_server] = at
         heapq.heappush(self._wire, (at + self.delay, next(self._order), to_server, datagram))
 
-    def _deliver(self, side: Side, datagram: bytes) -> None:
-        session, fresh = side.table.receive(self.now, datagram, accept=side is self.server)
-        if session is not None and side.session is None:
-            side.session = session
-        side.fresh += fresh
+    def _deliver(self, side: Side, datagrams: list[bytes]) -> None:
+        """Hand datagrams over as the endpoint does: short headers with one destination id together."""
+        for is_run, group in itertools.groupby(datagrams, _destination):
+            batch = list(group)
+            session = side.table.find(batch[0])
+            if is_run and session is not None:
+                side.news += session.receive_many(self.now, batch)
+                continue
+            for datagram in batch:
+                session, fresh = side.table.receive(self.now, datagram, accept=side is self.server)
+                if session is not None and side.session is None:
+                    side.session = session
+                side.news += len(datagram) if fresh else 0
 
     def _collect(self, side: Side) -> None:
         while (event := side.quic.poll_event()) is not None:
@@ -183,3 +194,8 @@ class Pair:
                     side.quic.consume(event.stream_id, len(event.data))
             else:
                 side.events.append(event)
+
+
+def _destination(datagram: bytes) -> bytes:
+    """The destination id of a datagram with a short header; empty for any other."""
+    return datagram[1:9] if datagram[0] & 0xC0 == 0x40 else b""

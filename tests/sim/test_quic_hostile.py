@@ -69,13 +69,16 @@ def test_changed_packets_of_a_connection_change_nothing(flips: list[tuple[int, i
     pair = Pair.connected() if late else Pair()
     plain_deliver = pair._deliver
 
-    def deliver(side: object, datagram: bytes) -> None:
-        broken = bytearray(datagram)
-        for position, flip in flips:
-            broken[position % len(broken)] ^= flip
-        if broken != datagram:
-            plain_deliver(side, bytes(broken))  # type: ignore[arg-type]
-        plain_deliver(side, datagram)  # type: ignore[arg-type]
+    def deliver(side: object, datagrams: list[bytes]) -> None:
+        both = []
+        for datagram in datagrams:
+            broken = bytearray(datagram)
+            for position, flip in flips:
+                broken[position % len(broken)] ^= flip
+            if broken != datagram:
+                both.append(bytes(broken))
+            both.append(datagram)
+        plain_deliver(side, both)  # type: ignore[arg-type]
 
     pair._deliver = deliver  # type: ignore[method-assign]
     if not late:

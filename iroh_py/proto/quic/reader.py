@@ -75,8 +75,6 @@ class PacketReader(QuicConnection):
         except CryptoError:
             return True
         if number not in space.received_packets:
-            if number > space.expected_packet_number:
-                space.expected_packet_number = number + 1
             self._handle_plain(plain, number, now)
         return True
 
@@ -100,7 +98,7 @@ class PacketReader(QuicConnection):
                 self.close(error.error_code, error.frame_type, error.reason_phrase)
             if self._close_pending or self._state in END_STATES:
                 return
-        self._record(number, now, eliciting or done > 0)
+        self._record(range(number, number + 1), now, eliciting or done > 0)
 
     def _read_streams(self, plain: bytes) -> int:
         """Handle the STREAM frames at the start that continue their stream; how many bytes they took."""
@@ -142,18 +140,23 @@ class PacketReader(QuicConnection):
         self._events.append(quic_events.StreamDataReceived(data, False, stream_id))
         return True
 
-    def _record(self, number: int, now: float, eliciting: bool) -> None:
-        """A genuine packet arrived: the peer is alive, and an acknowledgement may be due."""
+    def _record(self, numbers: range, now: float, eliciting: bool) -> None:
+        """Genuine packets arrived: the peer is alive, and an acknowledgement may be due."""
         if now >= self._idle_until:
             self._idle, self._idle_until = self._idle_timeout(), now + IDLE_REFRESH
         self._close_at = now + self._idle
         self._ack_eliciting_sent_since_receipt = False
         space = self.app_space
-        if number > space.largest_received_packet:
-            space.largest_received_packet = number
+        last = numbers[-1]
+        if last > space.largest_received_packet:
+            space.largest_received_packet = last
             space.largest_received_time = now
-        space.ack_queue.add(number)
-        space.received_packets.add(number)
+        if last >= space.expected_packet_number:
+            space.expected_packet_number = last + 1
+        space.ack_queue.add(numbers.start, numbers.stop)
+        if len(numbers) > 1:
+            space.received_packets._received.update(numbers)
+        space.received_packets.add(last)
         if len(space.ack_queue) > MAX_ACK_RANGES:
             space.ack_queue.shift()
         if eliciting and space.ack_at is None:

@@ -12,7 +12,7 @@ then ``drained`` is true and it can be forgotten.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from aioquic.quic import events as quic_events
 
@@ -35,6 +35,8 @@ from iroh_py.proto.tls import Credentials, TlsAuth
 
 #: A close frame has to fit one packet together with its header; UTF-8 bytes.
 MAX_REASON = 512
+#: Datagrams looked at together, what one coalesced read holds; and how many of them must be a run to look for more.
+RUN_SIZE, MIN_RUN = 64, 8
 #: The largest value of a QUIC variable-length integer (RFC 9000 section 16).
 MAX_CODE = (1 << 62) - 1
 
@@ -181,6 +183,27 @@ class Session:
             return False
         self._keep_alive.heard(now)
         return True
+
+    def receive_many(self, now: float, datagrams: Sequence[bytes]) -> int:
+        """``receive`` for datagrams that came together, all with short headers and one destination id.
+
+        Returns how many bytes of them were such that ``receive`` says True.
+        """
+        if len(datagrams) == 1:
+            return len(datagrams[0]) if self.receive(now, datagrams[0]) else 0
+        news = 0
+        for begin in range(0, len(datagrams), RUN_SIZE):
+            chunk = datagrams[begin : begin + RUN_SIZE]
+            while chunk:
+                done = self._engine.receive_run(chunk, now)
+                if done:
+                    news += sum(map(len, chunk[:done]))
+                    self._keep_alive.heard(now)
+                # Where runs are short, looking for them costs more than it saves.
+                stop = done + 1 if done >= MIN_RUN else len(chunk)
+                news += sum([len(data) for data in chunk[done:stop] if self.receive(now, data)])
+                chunk = chunk[stop:]
+        return news
 
     def handle_timeout(self, now: float) -> None:
         """Do what is due; harmless when nothing is."""

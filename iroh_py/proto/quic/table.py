@@ -76,6 +76,10 @@ class SessionTable:
             return self._accept(now, cid, datagram), False
         return None, False
 
+    def find(self, datagram: bytes) -> Session | None:
+        """The session that a datagram is for, if there is one."""
+        return self._routes.get(destination_cid(datagram))
+
     def remove(self, session: Session) -> None:
         """Forget a session, best once it is ``drained``. Harmless if it is not here."""
         session.on_cids = None

@@ -19,8 +19,8 @@ from aioquic.quic.recovery import QuicPacketSpace
 from aioquic.quic.stream import QuicStream
 
 from iroh_py.proto.quic.bulk import write_bulk
-from iroh_py.proto.quic.reader import PacketReader
 from iroh_py.proto.quic.recovery import Recovery
+from iroh_py.proto.quic.runs import RunReader
 
 #: Packets per ``transmit``; the rest is due at once, after the owner had a look at its sockets.
 MAX_BATCH = 48
@@ -30,7 +30,7 @@ BULK_SHARE = 8
 MIN_FRAME_ROOM = 64
 
 
-class PacketWriter(PacketReader):
+class PacketWriter(RunReader):
     """A connection that fills its packets by itself."""
 
     _loss: Recovery
