@@ -17,7 +17,7 @@ from iroh_py.addr import NodeAddr, addr_order
 from iroh_py.discovery.base import Discovery, DiscoveryService, Found, Site
 from iroh_py.discovery.combined import CombinedDiscovery
 from iroh_py.discovery.reask import LOOK_INTERVAL, AskAgain, is_troubled
-from iroh_py.errors import DiscoveryError, LocalProtocolError, NoAddressError
+from iroh_py.errors import ClosedError, DiscoveryError, LocalProtocolError, NoAddressError
 from iroh_py.events import ConnectionOpened, Event, NetworkChanged, NodeDiscovered, PathChanged, PathSuspected
 from iroh_py.io.driver import Driver
 from iroh_py.keys import NodeId
@@ -45,6 +45,8 @@ class EndpointDiscovery:
         self._trouble = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._asking: dict[NodeId, asyncio.Task[None]] = {}
+        #: Questions of dials that are under way; each dial ends its own.
+        self._dials: set[asyncio.Task[None]] = set()
 
     @classmethod
     async def start(cls, driver: Driver, addresses: Watchable[NodeAddr]) -> EndpointDiscovery:
@@ -64,7 +66,7 @@ class EndpointDiscovery:
 
     async def close(self) -> None:
         """End all questions, then the services."""
-        tasks = [*self._tasks, *self._asking.values()]
+        tasks = [*self._tasks, *self._asking.values(), *self._dials]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -94,11 +96,11 @@ class EndpointDiscovery:
         try:
             if not self.is_reachable(node):
                 found = asyncio.Event()
-                asking = asyncio.create_task(self._ask(node.node_id, found))
+                asking = self._ask_for_dial(node.node_id, found)
                 await self._first(node.node_id, asking, found)
             elif addr.is_empty and not _heard_lately(self._driver.now(), node):
                 # The addresses are remembered from some other time: try them, and ask meanwhile.
-                asking = asyncio.create_task(self._ask(node.node_id, asyncio.Event()))
+                asking = self._ask_for_dial(node.node_id, asyncio.Event())
             self._trouble.set()
             yield
         finally:
@@ -106,12 +108,20 @@ class EndpointDiscovery:
                 asking.cancel()
                 await asyncio.gather(asking, return_exceptions=True)
 
+    def _ask_for_dial(self, node_id: NodeId, found: asyncio.Event) -> asyncio.Task[None]:
+        task = asyncio.create_task(self._ask(node_id, found))
+        self._dials.add(task)
+        task.add_done_callback(self._dials.discard)
+        return task
+
     async def _first(self, node_id: NodeId, asking: asyncio.Task[None], found: asyncio.Event) -> None:
         waiting = asyncio.create_task(found.wait())
         try:
             await asyncio.wait((asking, waiting), return_when=asyncio.FIRST_COMPLETED)
             if found.is_set():
                 return
+            if asking.cancelled():
+                raise ClosedError("this endpoint was closed")
             why = asking.exception()
         finally:
             waiting.cancel()

@@ -131,9 +131,9 @@ def _arrival(ancillary: list[tuple[int, int, bytes]]) -> int:
 
 
 def _configure(sock: socket.socket, family: Family) -> None:
-    # Both: avahi and others set one or the other, and all who share the port must agree.
+    # Everybody on port 5353 sets this, most SO_REUSEPORT as well, which we leave out: of a group of sockets
+    # with it of which only one has joined, Linux (6.18) gives each datagram to any one, joined or not.
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     if family is Family.V6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_MULTICAST_ALL, 0)

@@ -21,7 +21,7 @@ from iroh_py.discovery import (
     Site,
     StaticDiscovery,
 )
-from iroh_py.errors import DiscoveryError, LocalProtocolError, NoAddressError, SelfConnectError
+from iroh_py.errors import ClosedError, DiscoveryError, LocalProtocolError, NoAddressError, SelfConnectError
 from iroh_py.events import Event, NodeDiscovered
 from iroh_py.keys import NodeId
 from iroh_py.proto.node_info import NodeInfo
@@ -181,6 +181,23 @@ def test_discovery_that_hangs_ends_with_the_dial() -> None:
             with pytest.raises(NoAddressError, match="within 2 s"):
                 await one.connect(SERVER.node_id, ALPN, timeout=2.0)
             assert asyncio.all_tasks() == before
+
+    run_virtual(story)
+
+
+def test_closing_the_endpoint_ends_a_dial_that_waits_for_discovery() -> None:
+    """Whoever waits for an answer hears of the end at once."""
+
+    async def story() -> None:
+        _, client, _ = hosts()
+        async with bound(client, CLIENT, Book(delay=1000.0)) as one:
+            dialling = asyncio.create_task(one.connect(SERVER.node_id, ALPN, timeout=60.0))
+            await asyncio.sleep(1.0)
+            await one.close()
+            begun = one._driver.now()
+            with pytest.raises(ClosedError):
+                await dialling
+            assert one._driver.now() == begun
 
     run_virtual(story)
 
