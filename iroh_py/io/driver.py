@@ -144,7 +144,9 @@ class Driver:
         """The machine slept, or this process was stopped: the NATs may have forgotten us, so it counts as a move."""
         if not self.closed:
             self.refresh_network()
-            self._handle_change(netstate.NetworkChange(major=True, reasons=(f"{missed:.0f} s were missed (suspend?)",)))
+            self._handle_change(
+                netstate.NetworkChange(major=True, reasons=(f"{missed:.0f} s were missed (suspend?)",))
+            )
 
     def _handle_change(self, change: netstate.NetworkChange) -> None:
         state = self._state
