@@ -190,6 +190,10 @@ class Capture:
             self._flush()
             self._release()
 
+    def abandon(self) -> None:
+        """Stop at once: the last frames, which the kernel still holds, are lost. For a capture nobody reads."""
+        self._release()
+
     def save(self, path: str | Path, **options: Any) -> Path:
         """Write all frames into one pcapng file; ``options`` are those of ``capture_file.save``. Raises
         OSError.

@@ -92,10 +92,12 @@ class heals:
         if isinstance(self._subject, Connection):
             pulse = ConnectionPulse(self._subject, self._interval)
             self._pulse = pulse
+            self._recorder.pulses.append(pulse.beats)
             await pulse.start(start_timeout)
             healing.path_before = str(self._subject.path)
         else:
             calls = self._pulse = CallPulse(self._subject, self._interval)
+            self._recorder.pulses.append(calls.beats)
             calls.start_task() if CallPulse.is_async(self._subject) else calls.start()
             await calls.wait_answer(0.0, start_timeout)
         if not self._pulse.beats.count:
@@ -141,6 +143,7 @@ class heals:
             raise TypeError("an async callable needs an event loop: write 'async with heals(...)' around it")
         self._begin()
         pulse = self._pulse = CallPulse(subject, self._interval)
+        self._recorder.pulses.append(pulse.beats)
         pulse.start()
         if pulse.wait(0.0, self._start_timeout) is None:
             story = self._dead()
@@ -236,6 +239,7 @@ class heals:
         healing.first_byte = None if first_byte is None else first_byte - changed_at
         if answer is None:
             self._trouble = self._pulse.trouble()
+            beats.given_up = now()
             self._recorder.note("payload", "", f"no answer within {_seconds(healing.within)}")
             return
         healing.seconds = answer - changed_at

@@ -20,6 +20,8 @@ class Beats:
         self._beats: deque[tuple[float, float]] = deque(maxlen=MAX_BEATS)
         self._bytes: deque[float] = deque(maxlen=MAX_BEATS)
         self._lock = threading.Lock()
+        #: When the wait for an answer ended in vain; None if it did not.
+        self.given_up: float | None = None
 
     def note_bytes(self, now: float) -> None:
         """Something came in."""

@@ -62,6 +62,10 @@ class Evidence:
         self.settings = settings
         self.recorder = recorder
         self.directory: Path | None = None
+        #: How the test ended so far, why, and the seconds that it took.
+        self.outcome = ""
+        self.reason = ""
+        self.duration: float | None = None
         #: What could not be saved, as sentences.
         self.troubles: list[str] = []
         #: For collectors: whatever they keep while the test runs, by their name.

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from pytest_iroh import capabilities, missing, options, report, virtual
+from pytest_iroh import collectors as collectors  # registers them
 from pytest_iroh.attempt import Attempt
 from pytest_iroh.fixtures import endpoint_config as endpoint_config
 from pytest_iroh.fixtures import endpoints as endpoints

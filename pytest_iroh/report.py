@@ -23,6 +23,9 @@ def add_story(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.Tes
         return
     attempt.failed = attempt.failed or report.failed
     evidence = attempt.evidence
+    if report.when == "call" or report.failed:
+        evidence.outcome, evidence.duration = report.outcome, call.duration
+        evidence.reason = evidence.reason or report.longreprtext
     # The labs still stand after "setup" and "call"; after "teardown" only a failed tear-down has news.
     due = report.failed or (report.when == "call" and evidence.wanted(attempt.failed))
     if due and evidence.wanted(attempt.failed) and evidence.save() is not None:

@@ -132,6 +132,9 @@ class Recorder:
         self.timeout_scale = timeout_scale
         #: The labs that were watched, oldest first.
         self.labs: list[Any] = []
+        #: The endpoints that were watched, and the beats (``Beats``) of each ``heals``.
+        self.endpoints: list[Any] = []
+        self.pulses: list[Any] = []
         self._entries: deque[Entry] = deque(maxlen=MAX_ENTRIES)
         self._changes: deque[Change] = deque(maxlen=MAX_ENTRIES)
         self._listeners: list[Callable[[Entry], None]] = []
@@ -210,6 +213,7 @@ class Recorder:
             self.add(Entry(event.time, part, who, event.text, {"kind": event.kind, **event.fields()}))
 
         self._ends.append(endpoint.on_event(record))
+        self.endpoints.append(endpoint)
 
     def stop(self) -> None:
         """End all subscriptions; the entries stay."""
