@@ -8,7 +8,7 @@ from typing import Literal
 
 from iroh_py.addr import RelayUrl
 from iroh_py.errors import LocalProtocolError
-from iroh_py.relay_map import RelayNode
+from iroh_py.relay_map import RelayNode, relay_map
 
 #: The promise of the mission, in seconds: pings go out, and connections heal, within this time at the latest.
 PING_INTERVAL = 5.0
@@ -73,5 +73,6 @@ class EndpointConfig:
             raise LocalProtocolError(
                 f"max_mtu must be 1200..65000 bytes (RFC 9000 section 14), not {self.max_mtu}"
             )
+        relay_map(self.relays)  # raises for what is no relay, before anything is opened
         if self.tls_auth not in ("raw-public-key", "x509"):
             raise LocalProtocolError(f"tls_auth is 'raw-public-key' or 'x509', not {self.tls_auth!r}")

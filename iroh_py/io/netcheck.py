@@ -176,6 +176,8 @@ class Netcheck:
         if self._closed or driver is not self._driver:
             return
         self._on_event(driver.run)
+        if driver is not self._driver:
+            return  # what was made of the event began another run
         if driver.run.finished and self._schedule.running:
             now = self._network.time()
             report = driver.run.report(now)

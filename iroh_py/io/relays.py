@@ -29,8 +29,9 @@ from iroh_py.relay_map import relay_map
 if TYPE_CHECKING:
     from iroh_py.io.driver import Driver
 
-#: While the home relay works, how often its connection is asked whether the relay still owes an answer.
+#: How often we look whether the home relay owes an answer: while connections need it, and else.
 HEALTH_INTERVAL = 1.0
+IDLE_HEALTH_INTERVAL = 5.0
 #: Paths that fall silent ask for our address anew at most this often: mappings may have changed unseen.
 SILENCE_INTERVAL = 2.0
 
@@ -340,7 +341,7 @@ class Relays:
         times = [
             self._choice.next_check(),
             None if self._warmed else self._stand_ins_at(),
-            now + HEALTH_INTERVAL if self._choice.current else None,
+            now + (HEALTH_INTERVAL if self._core.entries else IDLE_HEALTH_INTERVAL),
         ]
         publication = self._publication
         if publication is not None and not publication.done and self._run is not None:
