@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("iroh_py.endpoint")
 
-#: Datagrams handled before the loop gets a turn: a flood must not starve timers and the application.
-MAX_BATCHES_PER_PUMP = 64
-
 
 class StunReceiver(Protocol):
     """Whoever waits for STUN answers on the endpoint's sockets."""

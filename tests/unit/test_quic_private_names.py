@@ -146,11 +146,14 @@ def test_parts_have() -> None:
         "ack_queue",
         "ack_eliciting_in_flight",
         "discarded",
+        "expected_packet_number",
+        "is_application_data",
         "largest_received_packet",
         "loss_time",
         "sent_packets",
     ):
         assert hasattr(space, name)
+    assert hasattr(space.received_packets, "_received")
     for name in ("_buffer", "_buffer_start", "_buffer_stop", "_pending", "_reset_error_code"):
         assert hasattr(STREAM.sender, name)
     for name in ("buffer_is_empty", "highest_offset", "on_data_delivery", "reset_pending"):
@@ -159,8 +162,18 @@ def test_parts_have() -> None:
         assert hasattr(STREAM.receiver, name)
     assert hasattr(QuicPacketPacer(max_datagram_size=1200), "_max_datagram_size")
     cubic = CubicCongestionControl(max_datagram_size=1200)
-    assert hasattr(cubic, "_max_datagram_size")
-    assert hasattr(cubic, "additive_increase_factor")
+    for name in (
+        "W_cubic",
+        "_W_est",
+        "_max_datagram_size",
+        "_t_epoch",
+        "additive_increase_factor",
+        "is_reno_friendly",
+        "last_ack",
+        "rtt",
+        "ssthresh",
+    ):
+        assert hasattr(cubic, name)
 
 
 def test_builder_and_keys_have() -> None:
@@ -181,9 +194,14 @@ def test_builder_and_keys_have() -> None:
     ):
         assert hasattr(builder, name)
     assert hasattr(pair, "_update_key_requested")
-    for name in ("_mask", "apply"):
+    assert pair.send.hp is not None
+    for name in ("_encryptor", "_is_chacha20", "_mask", "apply"):
         assert hasattr(pair.send.hp, name)
-    assert hasattr(pair.send.aead, "encrypt")
+    assert pair.send.aead is not None
+    for name in ("_aead", "_iv", "encrypt"):
+        assert hasattr(pair.send.aead, name)
+    for name in ("encrypt", "decrypt"):
+        assert hasattr(pair.send.aead._aead, name)
     fields = list(inspect.signature(QuicSentPacket).parameters)
     assert fields[:8] == [
         "epoch",
@@ -195,7 +213,7 @@ def test_builder_and_keys_have() -> None:
         "sent_time",
         "sent_bytes",
     ]
-    assert fields[8] == "delivery_handlers"
+    assert fields[8:] == ["delivery_handlers", "quic_logger_frames"]
 
 
 def test_overridden_methods_keep_their_parameters() -> None:
@@ -213,6 +231,7 @@ def test_overridden_methods_keep_their_parameters() -> None:
         CubicCongestionControl.on_packet_acked: ["self", "now", "packet"],
         CubicCongestionControl.on_packets_lost: ["self", "now", "packets"],
         QuicPacketRecovery.on_loss_detection_timeout: ["self", "now"],
+        QuicPacketRecovery.on_ack_received: ["self", "ack_rangeset", "ack_delay", "now", "space"],
         tls.Context._server_handle_hello: ["self", "input_buf", "initial_buf", "handshake_buf"],
         tls.Context._set_peer_certificate: ["self", "certificate"],
     }
