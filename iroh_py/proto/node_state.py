@@ -24,8 +24,9 @@ from iroh_py.events import HolePunched, PathChanged, PathProven, PathSuspected, 
 from iroh_py.keys import NodeId
 from iroh_py.network import Addr
 from iroh_py.proto.actions import Action, Kick, OfferAddresses, SendDisco, SetMtu
-from iroh_py.proto.contest import Contest, Sign, Verdict
+from iroh_py.proto.contest import Contest, Sign, Verdict, quiet
 from iroh_py.proto.disco import Ping, Pong
+from iroh_py.proto.offers import Offers
 from iroh_py.proto.path_table import PathTable
 from iroh_py.proto.paths import BASE_MTU, OFFERED_CREDIT, Path, PathState, RelayPath, UdpPath, better_path
 from iroh_py.proto.pings import OpenPing, OpenPings, ProbeRhythm, SeenPings
@@ -44,10 +45,6 @@ UPGRADE_INTERVAL = 60.0
 GIVE_UP = 5.0
 #: A path on which large packets vanished is not tried with large ones for this long (quinn: 60 s), in seconds.
 MTU_COOLDOWN = 60.0
-#: Offers of addresses over the relay: not more often than this while nothing new happened, in seconds.
-OFFER_INTERVAL = 2.0
-#: Offers of addresses that a peer makes are acted on at most this often, in seconds (ours go out every 2 s).
-OFFER_ACCEPT_INTERVAL = 0.5
 
 
 class NodeState:
@@ -71,8 +68,7 @@ class NodeState:
         self._fruitless_kicks = 0
         self._heartbeat_at: float | None = None
         self._last_full_round: float | None = None
-        self._last_offer: float | None = None
-        self._last_offered = now - OFFER_ACCEPT_INTERVAL
+        self._offers = Offers(now)
         self._rhythm = ProbeRhythm()
         self._open = OpenPings()
         self._seen = SeenPings()
@@ -169,7 +165,7 @@ class NodeState:
             return []
         self._suspect(now, "our network changed")
         self._contest.end()
-        self._last_offer = None
+        self._offers.forget_sent()
         for state in self.paths:
             state.mtu = BASE_MTU  # the new uplink may carry less
             state.mtu_failed_at = state.mtu_probed_at = None
@@ -227,18 +223,21 @@ class NodeState:
     def handle_call_me_maybe(self, now: float, addresses: list[Addr]) -> list[Action]:
         """The node says, over its relay, where it can be tried; both sides' pings open the NATs between them."""
         self.add_addresses(now, addresses, None, told=False)
-        if now - self._last_offered < OFFER_ACCEPT_INTERVAL:
+        if not self._offers.accept(now):
             return []
-        self._last_offered = now
         for addr in addresses:
-            offered = self.paths.get(UdpPath(addr))
-            if offered is not None:
-                offered.credit = max(offered.credit, OFFERED_CREDIT)
+            state = self.paths.get(UdpPath(addr))
+            if state is not None:
+                state.credit = max(state.credit, OFFERED_CREDIT)
         best = self.best
         if best is not None and isinstance(best.path, UdpPath) and best.path.addr not in addresses:
             self._suspect(now, "the peer listed other addresses")
         self._rhythm.start(now, "call-me-maybe")
-        return self._round(now)
+        actions = self._round(now)
+        sent = any(isinstance(action, OfferAddresses) for action in actions)
+        if not self.steady and not sent and self._offers.may_reply(now):
+            actions.append(OfferAddresses())
+        return actions
 
     def handle_payload(self, now: float, path: Path, size: int, *, fresh: bool) -> list[Action]:
         """Authentic QUIC bytes arrived on a path; ``fresh`` ones are newer than all before (no replay)."""
@@ -260,7 +259,12 @@ class NodeState:
             if self.suspect_since is not None and self._suspect_why == "silence":
                 self._clear_doubt(now)
             return []
-        if not fresh or not isinstance(path, UdpPath):
+        if not fresh:
+            return []
+        if isinstance(path, RelayPath):
+            if best is not None and self.suspect_since is None and quiet(now, best):
+                # What is newest came over the relay: the peer does not get through to us directly.
+                self._suspect(now, "the peer uses the relay")
             return []
         return (
             self._challenge(now, state, Sign.PAYLOAD) if self._challengeable(now, state, Sign.PAYLOAD) else []
@@ -317,11 +321,17 @@ class NodeState:
     def _patience(self, floor: float) -> float:
         """How long an answer may take before it is missed: three round trips, within reason."""
         latency = self.latency
-        return floor if latency is None else min(max(3 * latency + 0.06, floor), 1.0)
+        if latency is None:
+            return floor
+        if (
+            self.relay is not None
+        ):  # doubt costs little where another way exists: payload takes both meanwhile
+            return min(max(2 * latency + 0.04, min(floor, 0.06)), 1.0)
+        return min(max(3 * latency + 0.06, floor), 1.0)
 
     def _silence_deadline(self) -> float | None:
         """When the absence of an answer becomes a reason for doubt."""
-        if self.best is None or self.suspect_since is not None:
+        if self.best is None or self.suspect_since is not None or self.sessions == 0:
             return None
         times = []
         if self._awaiting is not None:
@@ -495,8 +505,8 @@ class NodeState:
         for state in asked:
             actions += self._ping(now, state)
         self._last_full_round = now
-        if self.relay is not None and self._may_offer(now):
-            self._last_offer = now
+        if self.relay is not None and self._offers.may_send(now):
+            self._offers.handle_sent(now)
             actions.append(OfferAddresses())
         if asked and first:
             self._tell(PingsSent(now, self.node_id, tuple(str(s.path) for s in asked[:8]), self._rhythm.why))
@@ -505,9 +515,6 @@ class NodeState:
         else:
             self._rhythm.stop()
         return actions
-
-    def _may_offer(self, now: float) -> bool:
-        return self._last_offer is None or now - self._last_offer >= OFFER_INTERVAL
 
     def _wants_path(self, now: float) -> bool:
         """Whether rounds of pings shall go on."""

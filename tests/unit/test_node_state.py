@@ -306,6 +306,31 @@ def test_direct_path_stays_silent_it_is_given_up_for_the_relay() -> None:
     assert node.best is None
 
 
+def test_peer_is_heard_over_the_relay_while_the_direct_path_is_quiet_answers_go_there_too() -> None:
+    """The peer has fallen back to the relay: whoever answers into the dead path would not be heard."""
+    node = settled()
+    node.add_addresses(1.5, [], RELAY, told=True)
+    node.handle_payload(1.03, UdpPath(HOME), 100, fresh=True)
+    node.handle_payload(1.04, RelayPath(RELAY), 100, fresh=True)
+    assert node.steady, "the direct path was heard a moment ago"
+    node.handle_payload(2.0, RelayPath(RELAY), 100, fresh=False)
+    assert node.steady, "an old packet may be a replay"
+    node.handle_payload(2.1, RelayPath(RELAY), 100, fresh=True)
+    assert targets(node, 2.1) == [UdpPath(HOME), RelayPath(RELAY)]
+
+
+def test_no_connection_left_nobody_is_suspected_of_silence() -> None:
+    """Never 9: after the last connection ended, an unanswered packet is no reason to ping for ever."""
+    node = settled()
+    node.handle_sent(2.0, wants_answer=True)
+    node.sessions = 0
+    now, asked = 2.0, 0
+    while now < 200.0 and (due := node.next_timeout()) is not None:
+        now = max(now + 0.001, due)
+        asked += len(pings(node.handle_timeout(now)))
+    assert asked < 30
+
+
 def two_uplinks(*, wlan_carrier: bool) -> NetworkState:
     def interface(index: int, name: str, ip: str, running: bool) -> Interface:
         return Interface(index, name, True, running, addresses=(InterfaceAddress(ip, 24),))

@@ -1,0 +1,53 @@
+"""How often addresses are offered to a node over its relay (CallMeMaybe), and how often its offers are acted on."""
+
+from __future__ import annotations
+
+#: Our offers while nothing new happened: just below the rhythm of the rounds of pings, so that each may carry one.
+OFFER_INTERVAL = 0.85
+#: Offers of a peer are acted on at most this often (each makes us ping strangers' addresses), in seconds ...
+ACCEPT_INTERVAL = 0.5
+#: ... beyond so many at once: after a move the first offer may be older than the addresses, and the second follows.
+ACCEPT_BURST = 5.0
+#: An offer is answered with ours while no direct path is known, at most this often: ours may have been lost when the
+#: peer's relay connection was down, and its offer proves that it is up again.
+REPLY_INTERVAL = 0.25
+
+
+class Offers:
+    """The times of offers to and from one node."""
+
+    __slots__ = ("_accepted_at", "_left", "_replied_at", "_sent_at")
+
+    def __init__(self, now: float) -> None:
+        self._sent_at: float | None = None
+        self._replied_at = now - REPLY_INTERVAL
+        self._accepted_at = now
+        self._left = ACCEPT_BURST
+
+    def forget_sent(self) -> None:
+        """Our addresses are others now: the next offer need not wait."""
+        self._sent_at = None
+
+    def may_send(self, now: float) -> bool:
+        """Whether an offer of ours is due again."""
+        return self._sent_at is None or now - self._sent_at >= OFFER_INTERVAL
+
+    def handle_sent(self, now: float) -> None:
+        """An offer of ours goes out."""
+        self._sent_at = now
+
+    def accept(self, now: float) -> bool:
+        """Whether an offer that arrived is acted on."""
+        self._left = min(ACCEPT_BURST, self._left + (now - self._accepted_at) / ACCEPT_INTERVAL)
+        self._accepted_at = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+    def may_reply(self, now: float) -> bool:
+        """Whether an offer that arrived is answered with ours; if so, that is noted."""
+        if now - self._replied_at < REPLY_INTERVAL:
+            return False
+        self._replied_at = self._sent_at = now
+        return True
