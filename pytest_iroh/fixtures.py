@@ -63,8 +63,9 @@ def endpoints(
     """Binds endpoints in lab hosts, simulated hosts or here, connects them, and closes all, newest first."""
     from pytest_iroh.endpoints import Endpoints
 
-    if "lab" in request.fixturenames:
-        request.getfixturevalue("lab")  # made before us, it is closed after us
+    for needed in ("lab", "relay"):
+        if needed in request.fixturenames:
+            request.getfixturevalue(needed)  # made before us, it is closed after us
     run = virtual.run_of(request.node)
     made = Endpoints(recorder, endpoint_config, seed=None if run is None else run.seed)
     yield made

@@ -22,6 +22,8 @@ from pytest_iroh.fixtures import lab_factory as lab_factory
 from pytest_iroh.fixtures import netns_capabilities as netns_capabilities
 from pytest_iroh.fixtures import recorder as recorder
 from pytest_iroh.fixtures import sim as sim
+from pytest_iroh.official.fixture import official_iroh as official_iroh
+from pytest_iroh.relay_fixture import relay as relay
 
 MARKERS = (
     "requires_netns(*features): skip the test, or fail it under --netns-strict, where this machine lacks a "

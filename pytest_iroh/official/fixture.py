@@ -41,6 +41,9 @@ def official_iroh(request: pytest.FixtureRequest) -> Iterator[OfficialFactory]:
     from pytest_iroh.official.errors import OfficialUnavailable
     from pytest_iroh.official.peer import OfficialPeer
 
+    for needed in ("lab", "relay"):
+        if needed in request.fixturenames:
+            request.getfixturevalue(needed)  # made before us, it is closed after us
     with contextlib.ExitStack() as stack:
 
         def start(version: str, host: LabHost | None = None, **options: Any) -> OfficialPeer:
