@@ -21,7 +21,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -29,13 +28,12 @@ from typing import TYPE_CHECKING, Any
 from netns_fixtures.capture_file import save, save_each
 from netns_fixtures.drain import Drain
 from netns_fixtures.errors import LabError, TopologyError
+from netns_fixtures.events import LabEvent
 from netns_fixtures.interface import Interface
-from netns_fixtures.messages import OpenSocket
-from netns_fixtures.plug import FABRIC
-from netns_fixtures.ring import PacketRing, RawFrame, count, parse
+from netns_fixtures.ring import PacketRing, count, parse
+from netns_fixtures.tap import Frame, Tap, fabric_socket, fabric_taps
 
 if TYPE_CHECKING:
-    from netns_fixtures.events import LabEvent
     from netns_fixtures.lab import Lab
     from netns_fixtures.node import Node
 
@@ -44,53 +42,10 @@ if TYPE_CHECKING:
 MAX_BYTES = 64 << 20
 #: Seconds until a block that is not full is handed over: what ``frames`` waits for, once or twice.
 FLUSH_AFTER = 0.004
-#: The same for recording, where nobody waits and fewer wake-ups cost less.
-RECORD_FLUSH_AFTER = 0.02
 #: Blocks in the ring: 8 MiB, what comes in at 500 Mbit/s while the reading thread is held up for 0.1 s.
 BLOCKS = 64
 #: Seconds for the kernel to hand over its last block; only a machine in deep trouble takes this long.
 _FLUSH_TIMEOUT = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """An Ethernet frame at an interface.
-
-    ``time``: seconds on the clock of the lab's events; ``stamp``: ns since the epoch. ``outgoing``: it left
-    the node. ``length``: bytes on the cable; ``data`` is all of them, unless the kernel had to cut them.
-    """
-
-    time: float
-    stamp: int
-    node: str
-    interface: str
-    outgoing: bool
-    data: bytes = field(repr=False)
-    length: int = 0
-
-    @property
-    def where(self) -> str:
-        """The interface with its node, "laptop eth0"."""
-        return f"{self.node} {self.interface}"
-
-
-@dataclass(frozen=True, slots=True)
-class Tap:
-    """Where frames are seen: an interface, and whether from its own end of the cable."""
-
-    node: str
-    interface: str
-    mac: str = ""
-    segment: str = ""
-    far_end: bool = True
-
-    def frame(self, raw: RawFrame, boot: float) -> Frame | None:
-        """The frame as the node sees it."""
-        if self.interface == "lo" and raw.sent:
-            return None  # the loopback shows each frame twice
-        outgoing = raw.sent != self.far_end
-        stamp = raw.stamp
-        return Frame(stamp / 1e9 - boot, stamp, self.node, self.interface, outgoing, raw.data, raw.length)
 
 
 class Capture:
@@ -178,6 +133,11 @@ class Capture:
         with self._news:
             return self._news.wait_for(lambda: self._taken != seen, timeout)
 
+    @property
+    def notes(self) -> list[LabEvent]:
+        """What happened to the capture itself, in the form of the lab's events."""
+        return []
+
     def taps(self) -> list[Tap]:
         """The interfaces that are watched."""
         return list(self._taps().values())
@@ -234,6 +194,13 @@ class Capture:
                 self._forgotten += count(oldest)
             self._news.notify_all()
 
+    def due(self) -> float | None:
+        """Called by the draining thread."""
+        return None
+
+    def look(self) -> None:
+        """Called by the draining thread."""
+
     def _frames(self, blocks: tuple[bytes, ...]) -> Iterator[Frame]:
         taps = self._taps()
         for block in blocks:
@@ -273,35 +240,6 @@ class Capture:
             self._release()
 
 
-class Recording(Capture):
-    """A capture of every interface of a lab, which begins by itself when the lab is built."""
-
-    def __init__(self, lab: Lab, directory: Path | None, max_bytes: int) -> None:
-        self._directory = directory
-        super().__init__(lab, lambda: _fabric_taps(lab), max_bytes=max_bytes)
-        if lab.mode:
-            self._begin()
-
-    def stop(self) -> None:
-        """Capture nothing more, and write the files if a directory was given. Raises OSError."""
-        super().stop()
-        if self._directory is not None:
-            directory, self._directory = self._directory, None
-            self.save_each(directory)
-
-    def _begin(self) -> None:
-        self.open(_fabric_socket(self.lab), RECORD_FLUSH_AFTER)
-
-    def _see(self, event: LabEvent) -> None:
-        if event.kind == "lab_built" and self._ring is None:
-            try:
-                self._begin()
-            except (OSError, LabError) as error:
-                # The verb that built the lab must not fail for want of a recording; whoever reads it is told.
-                self.trouble = f"no packets were recorded: {error}"
-        super()._see(event)
-
-
 def capture(
     node: Node,
     interface: str | Interface | None = None,
@@ -324,22 +262,12 @@ def capture(
     wanted = {i.plug.port for i in interfaces.values() if name is None or i.name == name}
     found = Capture(
         lab,
-        lambda: {port: tap for port, tap in _fabric_taps(lab).items() if port in wanted},
+        lambda: {port: tap for port, tap in fabric_taps(lab).items() if port in wanted},
         dissect,
         max_bytes,
     )
-    found.open(_fabric_socket(lab), FLUSH_AFTER, indices=tuple(sorted(wanted)))
+    found.open(fabric_socket(lab), FLUSH_AFTER, indices=tuple(sorted(wanted)))
     return found
-
-
-def record(lab: Lab, directory: str | Path | None = None, *, max_bytes: int = MAX_BYTES) -> Recording:
-    """Capture at every interface of a lab; with a ``directory``, files are written there at the end.
-
-    A lab that is not built yet is recorded from its first moment. Beyond ``max_bytes`` (of the whole lab)
-    the oldest frames are forgotten. Raises OSError and LabError where a lab that is built cannot be
-    recorded; later trouble stands in ``trouble``.
-    """
-    return Recording(lab, None if directory is None else Path(directory), max_bytes)
 
 
 def _capture_inside(node: Node, name: str, dissect: Callable[[Frame], Any] | None, max_bytes: int) -> Capture:
@@ -365,17 +293,6 @@ class _Everywhere(dict[int, Tap]):
 
     def get(self, key: int, default: Any = None) -> Any:
         return self._tap
-
-
-def _fabric_socket(lab: Lab) -> socket.socket:
-    request = OpenSocket(lab.number, FABRIC, socket.AF_PACKET, socket.SOCK_RAW, 0)
-    _value, (fd,) = lab.request(request)
-    return socket.socket(fileno=fd)
-
-
-def _fabric_taps(lab: Lab) -> dict[int, Tap]:
-    plugs = list(lab.topology.plugs())
-    return {plug.port: Tap(plug.owner, plug.name, plug.mac, plug.segment.name) for plug in plugs}
 
 
 def _ethernet(frame: Frame) -> Any:

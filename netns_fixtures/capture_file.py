@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from netns_fixtures.pcapng import PcapngWriter
 
 if TYPE_CHECKING:
-    from netns_fixtures.capture import Capture, Frame, Tap
+    from netns_fixtures.capture import Capture
     from netns_fixtures.events import LabEvent
+    from netns_fixtures.tap import Frame, Tap
 
 #: Characters of one comment, and comments of one packet: a storm of events must still open in Wireshark.
 MAX_COMMENT = 2000
@@ -123,7 +124,7 @@ def _declare(writer: PcapngWriter, tap: Tap) -> int:
 
 
 def _events(capture: Capture, events: Sequence[LabEvent] | None) -> Sequence[LabEvent]:
-    return capture.lab.events if events is None else events
+    return [*(capture.lab.events if events is None else events), *capture.notes]
 
 
 def _file_name(tap: Tap) -> str:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import select
 import threading
+import time
 from typing import Protocol
 
 from netns_fixtures.ring import PacketRing
@@ -15,6 +16,12 @@ class Sink(Protocol):
     """What gets the blocks."""
 
     def take_blocks(self, blocks: list[bytes]) -> None: ...
+
+    def due(self) -> float | None:
+        """When ``look`` wants to be called (monotonic seconds), if at all."""
+        ...
+
+    def look(self) -> None: ...
 
 
 class Drain:
@@ -67,12 +74,13 @@ class Drain:
 
     def _run(self) -> None:
         while True:
-            for fd, _events in self._epoll.poll():
+            for fd, _events in self._epoll.poll(self._wait()):
                 with self._lock:
                     known = self._rings.get(fd)
                     if known is not None:
                         ring, sink = known
                         sink.take_blocks(ring.take())
+            self._look()
             with contextlib.suppress(BlockingIOError):  # nobody woke us
                 os.eventfd_read(self._wake)
             with self._lock:
@@ -83,3 +91,14 @@ class Drain:
                 if not self._rings and not self._done:
                     self._thread = None
                     return
+
+    def _wait(self) -> float | None:
+        """Seconds until a sink wants to look at something other than its ring."""
+        with self._lock:
+            times = [due for _ring, sink in self._rings.values() if (due := sink.due()) is not None]
+        return max(0.0, min(times) - time.monotonic()) if times else None
+
+    def _look(self) -> None:
+        with self._lock:
+            for _ring, sink in self._rings.values():
+                sink.look()

@@ -36,10 +36,10 @@ _OUTGOING = 4
 
 # <linux/filter.h>: classic BPF.
 _SO_ATTACH_FILTER = 26
-_LOAD_WORD, _JUMP_EQUAL, _RETURN = 0x20, 0x15, 0x06
+_LOAD_WORD, _LOAD_LENGTH, _JUMP_EQUAL, _JUMP_GREATER, _RETURN = 0x20, 0x80, 0x15, 0x25, 0x06
 _IFINDEX_AT = 0xFFFFF000 + 8  # SKF_AD_OFF + SKF_AD_IFINDEX
 _INSTRUCTION = struct.Struct("=HBBI")
-_WHOLE_FRAME = 0x40000
+_ACCEPT = (_RETURN, 0, 0, 0x40000)  # so many bytes of it: more than any frame has
 #: A jump offset has 8 bits; more interfaces than this are told apart when frames are parsed.
 MAX_FILTERED = 200
 
@@ -76,8 +76,9 @@ class PacketRing:
         self._next = 0
         self._lock = threading.Lock()
         self._received = self._dropped = 0
-        if 0 < len(indices) <= MAX_FILTERED:
-            _attach_filter(sock, indices)
+        self._indices = tuple(indices)
+        if indices:
+            _attach_filter(sock, indices, None)
         sock.setsockopt(_SOL_PACKET, _PACKET_VERSION, _TPACKET_V3)
         frames = BLOCK_SIZE * blocks // _FRAME_SIZE
         milliseconds = max(1, round(flush_after * 1000))
@@ -106,6 +107,12 @@ class PacketRing:
                 self._memory[at + _BLOCK_STATUS_AT : at + _BLOCK_STATUS_AT + 4] = bytes(4)
                 self._next = (self._next + 1) % self._blocks
         return taken
+
+    def limit(self, largest: int | None) -> None:
+        """From now on leave out frames above so many bytes; None: none, 0: all."""
+        with self._lock:
+            if not self._memory.closed:
+                _attach_filter(self._socket, self._indices, largest)
 
     def counters(self) -> tuple[int, int]:
         """Frames that the kernel put into the ring so far, and those for which it had no room."""
@@ -154,15 +161,24 @@ def _bind(sock: socket.socket, interface: str) -> None:
         raise OSError(number, os.strerror(number))
 
 
-def _attach_filter(sock: socket.socket, indices: Collection[int]) -> None:
-    """Let the kernel pass on only frames of these interfaces: load the index, jump to "accept" where it is
-    one.
-    """
-    total = len(indices)
-    program = _INSTRUCTION.pack(_LOAD_WORD, 0, 0, _IFINDEX_AT)
-    for number, index in enumerate(indices):
-        program += _INSTRUCTION.pack(_JUMP_EQUAL, total - number, 0, index)
-    program += _INSTRUCTION.pack(_RETURN, 0, 0, 0) + _INSTRUCTION.pack(_RETURN, 0, 0, _WHOLE_FRAME)
-    code = ctypes.create_string_buffer(program, len(program))
-    pointer = struct.pack("@HP", len(program) // _INSTRUCTION.size, ctypes.addressof(code))
+def _attach_filter(sock: socket.socket, indices: Collection[int], largest: int | None) -> None:
+    """Let the kernel pass on only frames of these interfaces (empty: all), and none above a size."""
+    program = [(_RETURN, 0, 0, 0)] if largest == 0 else [*_by_size(largest), *_by_index(indices), _ACCEPT]
+    code = b"".join(_INSTRUCTION.pack(*instruction) for instruction in program)
+    buffer = ctypes.create_string_buffer(code, len(code))
+    pointer = struct.pack("@HP", len(program), ctypes.addressof(buffer))
     sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, pointer)
+
+
+def _by_size(largest: int | None) -> list[tuple[int, int, int, int]]:
+    if largest is None:
+        return []
+    return [(_LOAD_LENGTH, 0, 0, 0), (_JUMP_GREATER, 0, 1, largest), (_RETURN, 0, 0, 0)]
+
+
+def _by_index(indices: Collection[int]) -> list[tuple[int, int, int, int]]:
+    """Jump over the "drop" at the end where the frame's interface is one of them."""
+    if not 0 < len(indices) <= MAX_FILTERED:
+        return []
+    tests = [(_JUMP_EQUAL, len(indices) - number, 0, index) for number, index in enumerate(indices)]
+    return [(_LOAD_WORD, 0, 0, _IFINDEX_AT), *tests, (_RETURN, 0, 0, 0)]

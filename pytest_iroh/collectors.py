@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_iroh.evidence import Collector, Evidence, register, slug
 
 if TYPE_CHECKING:
-    from netns_fixtures.capture import Recording
+    from netns_fixtures.recording import Recording
     from pytest_iroh.page import TopologyLog
 
 #: A collector may leave the text of an SSLKEYLOGFILE here: it goes into the capture files, and Wireshark decrypts.
@@ -34,7 +34,7 @@ class PacketCollector(Collector):
     def lab_made(self, evidence: Evidence, lab: Any) -> None:
         if not _has_namespaces(lab):
             return
-        from netns_fixtures.capture import record
+        from netns_fixtures.recording import record
 
         evidence.kept[self.name].append(record(lab))
 

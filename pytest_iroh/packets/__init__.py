@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from netns_fixtures.capture import Capture as Capture
-    from netns_fixtures.capture import Frame as Frame
-    from netns_fixtures.capture import record as record
+    from netns_fixtures.recording import record as record
+    from netns_fixtures.tap import Frame as Frame
     from pytest_iroh.packets.assertion import PacketAssertionError as PacketAssertionError
     from pytest_iroh.packets.assertion import assert_no_packet as assert_no_packet
     from pytest_iroh.packets.assertion import assert_packet as assert_packet
@@ -52,7 +52,7 @@ _HOMES = {
     "DiscoPing": "pytest_iroh.packets.layers",
     "DiscoPong": "pytest_iroh.packets.layers",
     "FilterError": "pytest_iroh.packets.expression",
-    "Frame": "netns_fixtures.capture",
+    "Frame": "netns_fixtures.tap",
     "Keyring": "pytest_iroh.packets.keyring",
     "PacketAssertionError": "pytest_iroh.packets.assertion",
     "RelayFrame": "pytest_iroh.packets.layers",
@@ -67,7 +67,7 @@ _HOMES = {
     "compile_filter": "pytest_iroh.packets.expression",
     "dissect": "pytest_iroh.packets.dissection",
     "find": "pytest_iroh.packets.assertion",
-    "record": "netns_fixtures.capture",
+    "record": "netns_fixtures.recording",
     "register_keys": "pytest_iroh.packets.keyring",
     "relay_messages": "pytest_iroh.packets.relay",
     "view": "pytest_iroh.packets.views",

@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from netns_fixtures.capture import Capture, Frame
+from netns_fixtures.capture import Capture
+from netns_fixtures.tap import Frame
 from pytest_iroh.packets.expression import compile_filter
 from pytest_iroh.packets.notes import describe, route
 from pytest_iroh.packets.views import view

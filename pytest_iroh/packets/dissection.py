@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from netns_fixtures.capture import MAX_BYTES, Capture, Frame
+from netns_fixtures.capture import MAX_BYTES, Capture
 from netns_fixtures.capture import capture as capture_plain
 from netns_fixtures.interface import Interface
 from netns_fixtures.node import Node
+from netns_fixtures.tap import Frame
 from pytest_iroh.packets.views import view
 
 

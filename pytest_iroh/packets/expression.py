@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import NoReturn
 
-from netns_fixtures.capture import Frame
+from netns_fixtures.tap import Frame
 from pytest_iroh.packets.keyring import KEYRING
 from pytest_iroh.packets.views import View, view
 

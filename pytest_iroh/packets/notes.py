@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from iroh_py.errors import DiscoError, StunError
 from iroh_py.proto import disco, stun
-from netns_fixtures.capture import Frame
+from netns_fixtures.tap import Frame
 from pytest_iroh.packets.keyring import KEYRING
 from pytest_iroh.packets.views import View, view
 

@@ -22,7 +22,8 @@ from iroh_py.proto.relay.frames import (
 )
 from iroh_py.proto.relay.upgrade import NATIVE_UPGRADE, Generation
 from iroh_py.proto.relay.websocket import WebSocket
-from netns_fixtures.capture import Capture, Frame
+from netns_fixtures.capture import Capture
+from netns_fixtures.tap import Frame
 from pytest_iroh.packets.views import View, view
 
 _FIN, _SYN = 0x01, 0x02

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from scapy.layers.inet import IP, UDP
 from scapy.utils import RawPcapNgReader
 
 from netns_fixtures import Host, Lab, LabError, TopologyError
-from netns_fixtures.capture import capture, record
+from netns_fixtures.capture import capture
 from netns_fixtures.drain import Drain
+from netns_fixtures.recording import record
 
 
 class Pair:
@@ -184,10 +186,42 @@ def test_recording_never_breaks_the_verb_that_builds(monkeypatch: pytest.MonkeyP
     def refuse(_lab: Lab) -> socket.socket:
         raise LabError("no packet sockets here")
 
-    monkeypatch.setattr("netns_fixtures.capture._fabric_socket", refuse)
+    monkeypatch.setattr("netns_fixtures.recording.fabric_socket", refuse)
     with Lab() as lab:
         recording = record(lab)
         lab.router("r")
         lab.build()
         assert recording.trouble == "no packets were recorded: no packet sockets here"
         assert recording.frames == []
+
+
+def test_a_flood_is_not_recorded_but_said(tmp_path: Path) -> None:
+    """Above the rate bulk frames are left out, the small ones kept, and the file says from when on."""
+    with Lab() as lab:
+        recording = record(lab, max_rate=300)
+        pair = Pair(lab)
+        for _ in range(200):
+            pair.send(bytes(1000))
+        deadline = time.monotonic() + 5
+        while not recording.trouble and recording.wait(deadline - time.monotonic()):
+            pass
+        assert "bulk packets were left out" in recording.trouble
+        pair.close()
+        recording.save_each(tmp_path)
+    with RawPcapNgReader(str(tmp_path / "laptop-eth0.pcapng")) as reader:
+        metas: list[Any] = [meta for _data, meta in reader]
+    comments = [c.decode() for meta in metas for c in meta.comments or []]
+    assert any("a flood: only frames up to 300 bytes recorded from here" in comment for comment in comments)
+
+
+def test_the_kernel_sorts_frames_by_interface_and_size(pair: Pair) -> None:
+    """The filter in the kernel passes on what was asked for, and nothing else."""
+    with capture(pair.laptop) as found:
+        ring = found._ring
+        assert ring is not None
+        for largest, wanted in ((None, [10, 1000]), (300, [10]), (0, [])):
+            ring.limit(largest)
+            before = len(payloads(found.packets))
+            pair.send(bytes(10))
+            pair.send(bytes(1000))
+            assert [len(payload) for payload in payloads(found.packets)[before:]] == wanted

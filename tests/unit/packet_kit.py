@@ -11,8 +11,9 @@ from scapy.layers.l2 import Ether
 
 from iroh_py.keys import SecretKey
 from iroh_py.proto import disco
-from netns_fixtures.capture import Capture, Frame
+from netns_fixtures.capture import Capture
 from netns_fixtures.events import LabEvent
+from netns_fixtures.tap import Frame
 from pytest_iroh.packets.dissection import dissect
 
 ALICE = SecretKey(bytes(range(32)))

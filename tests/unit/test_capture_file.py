@@ -8,9 +8,10 @@ from typing import Any, cast
 
 from scapy.utils import RawPcapNgReader
 
-from netns_fixtures.capture import Capture, Frame, Tap
+from netns_fixtures.capture import Capture
 from netns_fixtures.capture_file import MAX_COMMENTS, save, save_each
 from netns_fixtures.events import LabEvent
+from netns_fixtures.tap import Frame, Tap
 
 
 @dataclass
@@ -29,6 +30,8 @@ class FakeCapture:
 
     frames: list[Frame]
     lab: FakeLab = field(default_factory=FakeLab)
+
+    notes: tuple[LabEvent, ...] = ()
 
     def taps(self) -> list[Tap]:
         return [Tap("laptop", "eth0", "02:00:00:00:00:01", "home"), Tap("..odd*", "wan")]

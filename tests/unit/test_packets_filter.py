@@ -11,7 +11,7 @@ from scapy.layers.inet6 import IPv6, IPv6ExtHdrFragment, IPv6ExtHdrHopByHop
 from scapy.layers.l2 import ARP
 
 from iroh_py.proto import disco, stun
-from netns_fixtures.capture import Frame
+from netns_fixtures.tap import Frame
 from pytest_iroh.packets import FilterError, compile_filter, register_keys, view
 
 TX = bytes(12)

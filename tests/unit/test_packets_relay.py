@@ -12,7 +12,7 @@ from iroh_py.proto import disco
 from iroh_py.proto.relay import frames, v1, v3
 from iroh_py.proto.relay.upgrade import Generation
 from iroh_py.proto.relay.websocket import WebSocket
-from netns_fixtures.capture import Frame
+from netns_fixtures.tap import Frame
 from pytest_iroh.packets import RelayFrame, RelayFrameV1, relay_messages
 
 NODE = ALICE.node_id.raw
