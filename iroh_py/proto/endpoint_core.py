@@ -94,11 +94,10 @@ class EndpointCore:
         cid = b""
         for data, addr, arrival in batch:
             if run:
-                same = arrival == index and addr == source and data[1:SHORT_HEADER_SIZE] == cid
-                if same and data[0] & FORM_MASK == SHORT_HEADER:
+                if arrival == index and addr == source and _continues(data, cid):
                     run.append(data)
                     continue
-                self._handle_run(now, run, path)
+                self._handle_run(now, run, path, None)
                 run = []
             kind = classify(data)
             if kind is Kind.STUN:
@@ -109,36 +108,47 @@ class EndpointCore:
                 path = UdpPath(addr, self.shared.via_of(addr[0], arrival))
             if kind is Kind.DISCO:
                 self.magic.handle_disco(now, data, path)
-            elif len(data) > SHORT_HEADER_SIZE and data[0] & FORM_MASK == SHORT_HEADER:
+            elif _is_short(data):
                 run, cid = [data], data[1:SHORT_HEADER_SIZE]
             else:
                 self._handle_quic(now, data, path, None)
         if run:
-            self._handle_run(now, run, path)
+            self._handle_run(now, run, path, None)
         return stun
 
-    def _handle_run(self, now: float, run: list[bytes], path: Path) -> None:
+    def _handle_run(self, now: float, run: list[bytes], path: Path, relayed_from: NodeId | None) -> None:
         """QUIC datagrams with short headers and one destination id came over one path."""
         session = self.table.find(run[0])
         if session is None:
             self.dropped += len(run)
             return
-        self._handle_received(now, session, path, None, session.receive_many(now, run))
+        self._handle_received(now, session, path, relayed_from, session.receive_many(now, run))
 
     def handle_relay_datagrams(
         self, now: float, url: RelayUrl, node_id: NodeId, datagrams: list[bytes]
     ) -> None:
         """A relay handed over datagrams that it says are from a node."""
         path = RelayPath(url)
+        run: list[bytes] = []
         for data in datagrams:
+            if run and _continues(data, run[0][1:SHORT_HEADER_SIZE]):
+                run.append(data)
+                continue
+            if run:
+                self._handle_run(now, run, path, node_id)
+                run = []
             if classify(data) is Kind.DISCO:
                 # The relay authenticated the sender; a packet of somebody else in its name is a replay.
                 if data[6:38] == node_id.raw:
                     self.magic.handle_disco(now, data, path)
                 else:
                     self.dropped += 1
+            elif _is_short(data):
+                run = [data]
             else:
                 self._handle_quic(now, data, path, node_id)
+        if run:
+            self._handle_run(now, run, path, node_id)
 
     def _handle_quic(self, now: float, data: bytes, path: Path, relayed_from: NodeId | None) -> None:
         accept = self.accepting and (relayed_from is not None or self.magic.knows_source(now, path))
@@ -305,6 +315,16 @@ class EndpointCore:
             del self._by_node[node.node_id]
         reason = "by this side" if event.error is None else str(event.error)
         self.events.append(ConnectionClosed(now, node.node_id, reason))
+
+
+def _is_short(data: bytes) -> bool:
+    """Whether a datagram has a QUIC short header and something behind it."""
+    return len(data) > SHORT_HEADER_SIZE and data[0] & FORM_MASK == SHORT_HEADER
+
+
+def _continues(data: bytes, cid: bytes) -> bool:
+    """Whether a datagram has a short header with this destination id."""
+    return data[1:SHORT_HEADER_SIZE] == cid and data[0] & FORM_MASK == SHORT_HEADER
 
 
 def _affordable(state: PathState, datagrams: list[bytes]) -> list[bytes]:
