@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
@@ -28,15 +29,22 @@ StreamService = Callable[[Connection, SendStream, RecvStream], Coroutine[Any, An
 
 async def serve(endpoint: Endpoint, service: Service) -> None:
     """Accept connections and serve each, until the endpoint is closed or this is cancelled."""
-    live: set[asyncio.Task[None]] = set()
+    live: dict[Connection, asyncio.Task[None]] = {}
     async with asyncio.TaskGroup() as tasks:
-        async for connection in endpoint.connections():
-            if len(live) >= MAX_CONNECTIONS:
-                connection.close(1, f"{MAX_CONNECTIONS} connections are served already")
-                continue
-            task = tasks.create_task(service(connection))
-            live.add(task)
-            task.add_done_callback(live.discard)
+        try:
+            async for connection in endpoint.connections():
+                if len(live) >= MAX_CONNECTIONS:
+                    connection.close(1, f"{MAX_CONNECTIONS} connections are served already")
+                    continue
+                live[connection] = task = tasks.create_task(service(connection))
+                task.add_done_callback(functools.partial(_forget, live, connection))
+        finally:
+            for connection in live:  # before their tasks end and reset streams, which would hide the reason
+                connection.close(0, "the listener was stopped")
+
+
+def _forget(live: dict[Connection, asyncio.Task[None]], connection: Connection, _: object) -> None:
+    del live[connection]
 
 
 async def _each_stream(connection: Connection, handle: StreamService) -> None:
