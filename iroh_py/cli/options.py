@@ -14,7 +14,6 @@ import click
 
 from iroh_py.addr import NodeAddr, parse_addr
 from iroh_py.config import EndpointConfig
-from iroh_py.discovery import DnsDiscovery, LocalDiscovery, PkarrDiscovery
 from iroh_py.endpoint import parse_target
 from iroh_py.errors import TicketError
 from iroh_py.network import Addr
@@ -91,6 +90,9 @@ class NetworkOptions:
 
 
 def _discoveries(name: str) -> tuple[object, ...]:
+    # Imported for those who want it: DNS, pkarr and their servers cost a tenth of a second.
+    from iroh_py.discovery import DnsDiscovery, LocalDiscovery, PkarrDiscovery
+
     return (LocalDiscovery(),) if name == "local" else (DnsDiscovery(), PkarrDiscovery())
 
 
