@@ -98,7 +98,9 @@
     const columns = Math.max(...lab.nodes.map((n) => n.x)) + 0.5, levels = Math.max(...lab.nodes.map((n) => n.level));
     const width = Math.max(columns * COLUMN + 2 * PAD, 360), height = 34 + levels * LEVEL + 52;
     const holder = html(box, "div", { class: "drawing" });
-    const svg = make(holder, "svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "img" });
+    // A wide network shrinks to fit, as long as its words can be read; then it scrolls.
+    const scale = Math.max(0.55, Math.min(1, (holder.clientWidth || width) / width));
+    const svg = make(holder, "svg", { width: width * scale, height: height * scale, viewBox: `0 0 ${width} ${height}`, role: "img" });
     make(svg, "title", {}, `Topology at ${seconds(moment)}: ${lab.nodes.length - 1} nodes`);
     const offset = (width - columns * COLUMN) / 2;
     const place = {};
@@ -148,12 +150,14 @@
     const [segment, , up, carrier, condition] = state;
     const here = place[n.name], there = place[segment] || place.exchange;
     const x1 = here.cx + (count > 1 ? (number - (count - 1) / 2) * (BOX_W / (count + 0.4)) : 0), y1 = here.y;
-    const x2 = there.cx + Math.max(-50, Math.min(50, (x1 - there.cx) * 0.25)), y2 = there.kind === "exchange" ? there.cy + 17 : there.y + there.height;
+    const below = there.kind !== "exchange" && there.y + there.height > y1 - 10;
+    const side = x1 < there.cx ? -1 : 1;
+    const x2 = below ? there.cx + side * (BOX_W / 2) : there.cx + Math.max(-50, Math.min(50, (x1 - there.cx) * 0.25)), y2 = there.kind === "exchange" ? there.cy + 17 : there.y + (below ? there.height / 2 : there.height);
     const classes = ["edge"];
     if (!up) classes.push("down"); else if (!carrier) classes.push("nocarrier"); else if (moved.has(`${n.name}/${name}`)) classes.push("moved");
     if (number > 0 && up && carrier) classes.push("spare");
     const bend = Math.max((y1 - y2) / 2, 24);
-    const path = make(parent, "path", { class: classes.join(" "), d: `M${x1} ${y1}C${x1} ${y1 - bend} ${x2} ${y2 + bend} ${x2} ${y2}` });
+    const path = make(parent, "path", { class: classes.join(" "), d: below ? `M${x1} ${y1}C${x1} ${y1 - 30} ${x2 + side * 24} ${y2 - 40} ${x2} ${y2}` : `M${x1} ${y1}C${x1} ${y1 - bend} ${x2} ${y2 + bend} ${x2} ${y2}` });
     make(path, "title", {}, `${n.name} ${name} plugged into ${segment}${up ? "" : ", down"}${carrier ? "" : ", no carrier"}${condition ? ", " + condition : ""}`);
     const label = [];
     if (n.kind === "host") label.push([name, "soft"]);
@@ -167,8 +171,11 @@
   // ---- swim lanes
 
   const names = [...new Set(entries.map((e) => e[WHO]).filter(Boolean))];
+  const own = new Map(names.map((name) => [name, []]));
+  for (const e of entries) if (e[WHO]) own.get(e[WHO]).push(e);
+  const causes = entries.filter((e) => e[PART] === "lab");
   const order = new Map(data.labs.flatMap((lab) => lab.nodes).map((n) => [n.name, n.kind === "host" ? 0 : 1]));
-  const busy = (who) => entries.some((e) => e[WHO] === who && e[PART] !== "lab");
+  const busy = (who) => own.get(who).some((e) => e[PART] !== "lab");
   names.sort((a, b) => busy(b) - busy(a) || (order.get(a) ?? 2) - (order.get(b) ?? 2));
   for (const name of names) html($("node"), "option", { value: name }, name);
 
@@ -180,7 +187,7 @@
     const chosen = $("node").value;
     for (const who of names) {
       if (chosen && who !== chosen) continue;
-      const parts = [...PARTS, "other"].filter((part) => !hidden.has(part) && entries.some((e) => e[WHO] === who && css(e[PART]) === part));
+      const parts = [...PARTS, "other"].filter((part) => !hidden.has(part) && own.get(who).some((e) => css(e[PART]) === part));
       if (!parts.length) continue;
       const paths = data.paths[who];
       const height = parts.length * (ROW + 3) + (paths ? 20 : 0) + 8;
@@ -209,8 +216,8 @@
       make(svg, "line", { x1: 0, x2: width, y1: lane.y - 4, y2: lane.y - 4, stroke: "var(--grid)" });
       if (lane.kind === "payload") drawPayload(field, lane, x); else drawNodeLane(field, lane, x, test);
     }
-    drawCursor(svg, x, bottom, width);
-    svg.geometry = { x, width };
+    svg.geometry = { x, width, bottom, overlay: make(svg, "g") };
+    drawCursor();
   }
   function drawAxis(svg, x, width, bottom) {
     const range = view[1] - view[0];
@@ -227,8 +234,8 @@
   }
   function drawCauses(field, x, width, bottom) {
     const ends = [-1, -1, -1];
-    for (const e of entries) {
-      if (e[PART] !== "lab" || hidden.has("lab")) continue;
+    if (hidden.has("lab")) return;
+    for (const e of causes) {
       const at = x(e[TIME]);
       if (at < LEFT - 2 || at > width) continue;
       make(field, "line", { class: "guide", x1: at, x2: at, y1: TOP + 2, y2: bottom });
@@ -236,9 +243,10 @@
       if (row < 0) continue;
       const y = TOP + 13 + row * 14;
       mark(field, "lab", at, y - 4, 3.5);
-      const label = make(field, "text", { class: "cause", x: at + 7, y }, clip(e[TEXT], 60));
-      ends[row] = at + 7 + label.getComputedTextLength();
-      if (ends[row] > width - 8) { label.textContent = ""; ends[row] = at; const room = Math.floor((width - at - 16) / 6.4); if (room > 4) label.textContent = clip(e[TEXT], room); }
+      // Estimated: measuring each text would lay the page out anew for each.
+      const room = Math.min(Math.floor((width - at - 12) / 6.3), 60);
+      if (room > 4) make(field, "text", { class: "cause", x: at + 7, y }, clip(e[TEXT], room));
+      ends[row] = at + 10 + Math.min(e[TEXT].length, room) * 6.3;
     }
   }
   function drawPayload(field, lane, x) {
@@ -247,10 +255,13 @@
       return make(field, "rect", { class: name, x: x(a), y: lane.y + 3, width, height: 18, rx: 2 });
     };
     for (const [a, b] of lane.payload.runs) if (b >= view[0] && a <= view[1]) make(bar(a, b, "run"), "title", {}, `bytes came in from ${seconds(a)} to ${seconds(b)}`);
+    let free = 0;
     for (const [a, b] of lane.payload.gaps) {
       if (b < view[0] || a > view[1]) continue;
       make(bar(a, b, "gap"), "title", {}, `no byte for ${span(b - a)}, from ${seconds(a)} to ${seconds(b)}`);
       const left = Math.max(x(a), LEFT), room = x(b) - left;
+      if (room <= 44 && x(b) < free) continue;
+      free = x(b) + (room > 44 ? 0 : 54);
       if (room > 44) make(field, "text", { class: "gap-text", x: left + Math.min(room, 2000) / 2, y: lane.y + 16, "text-anchor": "middle" }, span(b - a));
       else make(field, "text", { class: "gap-text", x: x(b) + 4, y: lane.y + 16 }, span(b - a));
     }
@@ -259,8 +270,8 @@
     if (lane.paths) drawRibbon(field, lane, x);
     const rows = new Map(lane.parts.map((part, i) => [part, lane.y + 8 + i * (ROW + 3)]));
     const cells = new Map();
-    for (const e of entries) {
-      if (e[WHO] !== lane.who || e[TIME] < view[0] || e[TIME] > view[1] || !rows.has(css(e[PART])) || !test(e)) continue;
+    for (const e of own.get(lane.who)) {
+      if (e[TIME] < view[0] || e[TIME] > view[1] || !rows.has(css(e[PART])) || !test(e)) continue;
       const key = `${css(e[PART])} ${Math.round(x(e[TIME]) / 5)}`;
       if (cells.has(key)) cells.get(key).push(e); else cells.set(key, [e]);
     }
@@ -282,7 +293,9 @@
       if (room > 5) make(field, "text", { class: "ribbon-text", x: left + 5, y: y + 11 }, clip(path ? `${relayed ? "relay" : "direct"} ${path}` : "no path", room));
     });
   }
-  function drawCursor(svg, x, bottom, width) {
+  function drawCursor() {              // alone in its layer, because it follows the pointer
+    const { x, width, bottom, overlay: svg } = $("lanes").firstElementChild.geometry;
+    svg.replaceChildren();
     if (hover !== null) make(svg, "line", { class: "hover", x1: x(hover), x2: x(hover), y1: TOP, y2: bottom });
     const at = x(moment);
     if (at < LEFT || at > width) return;
@@ -347,9 +360,14 @@
   function pick(t, follow = true) {
     moment = Math.min(Math.max(t, first), final);
     drawTopology();
-    later();
+    drawCursor();
     const row = markCurrent();
-    if (follow && row) row.scrollIntoView({ block: "nearest" });
+    if (follow && row) reveal(row);
+  }
+  function reveal(row) {              // scrolls the table, never the page under the pointer
+    const box = $("table"), top = row.offsetTop - 34, bottom = row.offsetTop + row.offsetHeight;
+    if (top < box.scrollTop) box.scrollTop = top;
+    else if (bottom > box.scrollTop + box.clientHeight) box.scrollTop = bottom - box.clientHeight;
   }
   function lastChange() {
     const cause = changes[changes.length - 1];
@@ -379,7 +397,7 @@
       return;
     }
     hover = timeAt(event);
-    later();
+    drawCursor();
     tip(event);
   });
   lanes.addEventListener("pointerup", (event) => {
@@ -387,7 +405,7 @@
     grip = null;
     lanes.classList.remove("moving");
   });
-  lanes.addEventListener("pointerleave", () => { hover = null; $("tip").hidden = true; later(); });
+  lanes.addEventListener("pointerleave", () => { hover = null; $("tip").hidden = true; drawCursor(); });
   lanes.addEventListener("dblclick", (event) => zoom(0.4, timeAt(event)));
   lanes.addEventListener("wheel", (event) => {
     if (event.ctrlKey || event.metaKey) { event.preventDefault(); zoom(event.deltaY > 0 ? 1.25 : 0.8, timeAt(event)); }
