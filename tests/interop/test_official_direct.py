@@ -19,8 +19,6 @@ from pytest_iroh.official import ConnectionId, OfficialPeer
 if TYPE_CHECKING:
     from netns_fixtures import Host, Lab
 
-pytest_plugins = ["pytest_iroh.official.fixture"]
-
 CONFIGS = {
     "0.35.0": EndpointConfig(),
     "0.28.1": EndpointConfig(tls_auth="x509"),

@@ -19,8 +19,6 @@ import pytest
 from pytest_iroh.official import OfficialCallFailed, OfficialDied, OfficialPeer, OfficialTimeout
 from pytest_iroh.official.process import Process
 
-pytest_plugins = ["pytest_iroh.official.fixture"]
-
 VERSIONS = ["0.28.1", "0.35.0", "1.2.0"]
 
 DEADLINE = 10.0

@@ -17,8 +17,6 @@ from pytest_iroh.official import OfficialPeer
 from pytest_iroh.official.messages import OfficialAddr
 from pytest_iroh.official.process import Process
 
-pytest_plugins = ["pytest_iroh.official.fixture"]
-
 VERSIONS = ["0.28.1", "0.35.0", "1.2.0"]
 URL = "http://127.0.0.1:3340/"
 DEADLINE = 10.0
