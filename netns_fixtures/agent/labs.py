@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Sequence
 
+from netns_fixtures.agent.neighbours import queue_patience
 from netns_fixtures.agent.netlink import NetlinkSocket
 from netns_fixtures.agent.netns import NetworkNamespace, write_sysctl
 from netns_fixtures.agent.nft import RuleLoader
@@ -120,7 +121,9 @@ class AgentLab:
                 batch.use(self._node(op.node).netlink).queue(op)
                 self._bridges.append(op)
             case AddCable():
-                batch.use(self._node(op.node).netlink).queue(op, self._node(op.far_node).fd)
+                far = self._node(op.far_node)
+                batch.use(self._node(op.node).netlink).queue(op, far.fd)
+                queue_patience(batch.use(far.netlink), op.index)
             case _:
                 batch.use(self._node(op.node).netlink).queue(op)
 
