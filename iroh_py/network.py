@@ -186,8 +186,12 @@ class Network(Protocol):
         *,
         ssl: ssl_module.SSLContext | None = None,
         server_hostname: str | None = None,
+        via: int = 0,
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Open a TCP (or TLS) connection, TCP_NODELAY set. Raises OSError."""
+        """Open a TCP (or TLS) connection, TCP_NODELAY set. Raises OSError.
+
+        ``via`` is the index of the interface to leave by; 0 lets the system's routing decide.
+        """
         ...
 
     async def icmp_ping(self, ip: str, timeout: float) -> float:

@@ -17,7 +17,7 @@ import ssl as ssl_module
 from collections.abc import Callable, Iterable
 
 from iroh_py.errors import ConnectError
-from iroh_py.io.relay_dial import RelayDialer, Upgraded, login
+from iroh_py.io.relay_dial import RelayDialer, Upgraded, WaysTo, kernel_only, login
 from iroh_py.io.relay_link import RelayLink
 from iroh_py.io.relay_queue import DatagramQueue
 from iroh_py.keys import NodeId, SecretKey
@@ -62,7 +62,7 @@ class RelayClient:
     is called when a new connection's first ping is answered: only then the relay certainly knows us (7.3).
     ``ssl_context`` None means the system's certificate authorities. ``generation`` V3_NATIVE suits every
     relay of 0.28 to 0.35 and ours; V2 the relays of 1.x. ``rng`` makes jitter, ping contents and websocket
-    keys.
+    keys; ``ways(ip)`` says which interfaces to dial an address by.
     """
 
     def __init__(
@@ -80,6 +80,7 @@ class RelayClient:
         token: str | None = None,
         generation: Generation = Generation.V3_NATIVE,
         rng: random.Random | None = None,
+        ways: WaysTo = kernel_only,
     ) -> None:
         self.url = url
         self._network = network
@@ -96,7 +97,7 @@ class RelayClient:
             nonce = self._rng.randbytes(16)
             return RelayMachine(url, secret_key, generation=generation, nonce=nonce, token=token)
 
-        self._dialer = RelayDialer(network, url, ssl_context=ssl_context, new_machine=new_machine)
+        self._dialer = RelayDialer(network, url, ssl_context=ssl_context, new_machine=new_machine, ways=ways)
         self._backoff = Backoff(self._rng)
         self._queue = DatagramQueue()
         self._link: RelayLink | None = None

@@ -8,6 +8,7 @@ import ssl as ssl_module
 from collections.abc import Iterable
 
 from iroh_py.io.relay_client import OnAnswer, OnDatagrams, OnState, RelayClient
+from iroh_py.io.relay_dial import WaysTo, kernel_only
 from iroh_py.keys import NodeId, SecretKey
 from iroh_py.network import Network
 from iroh_py.proto.relay.upgrade import Generation
@@ -38,6 +39,7 @@ class RelayClients:
         token: str | None = None,
         generation: Generation = Generation.V3_NATIVE,
         rng: random.Random | None = None,
+        ways: WaysTo = kernel_only,
         max_relays: int = MAX_RELAYS,
     ) -> None:
         self._network = network
@@ -49,6 +51,7 @@ class RelayClients:
         self._token = token
         self._generation = generation
         self._rng = rng
+        self._ways = ways
         self._max_relays = max_relays
         self._clients: dict[RelayUrl, RelayClient] = {}
         self._routes: dict[NodeId, RelayUrl] = {}
@@ -150,6 +153,7 @@ class RelayClients:
             token=self._token,
             generation=self._generation,
             rng=self._rng,
+            ways=self._ways,
         )
         self._clients[url] = client
         return client

@@ -6,6 +6,9 @@ failed; passes follow each other because a lost SYN is repeated by the kernel on
 network change the first passes are close together: the new link may carry packets some 100 ms later than it
 shows up. Nobody identifies himself here in generation 3, so losing attempts cost the relay nothing but a
 connection.
+
+Where the kernel routes into a link without carrier, attempts leave by the other interfaces instead; where its route
+looks well and no answer comes, by the others as well.
 """
 
 from __future__ import annotations
@@ -13,12 +16,13 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import ssl as ssl_module
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from iroh_py.errors import ConnectError, ConnectTimeoutError, RelayError
 from iroh_py.network import Family, Network
+from iroh_py.proto.netstate import Ways
 from iroh_py.proto.relay.frames import V1Frame, V3Frame
 from iroh_py.proto.relay.machine import Phase, RelayMachine
 from iroh_py.relay_url import RelayUrl
@@ -37,7 +41,10 @@ EAGER_PASSES = (0.0, 0.1, 0.3, 0.7, 1.5, 2.5, 4.0, 7.0)
 #: An eager dial whose attempts all fail at once (no route yet) goes on this long by itself.
 _EAGER_WINDOW = 0.7
 #: Attempts at the same time; the oldest is given up for a newer one.
-_MAX_ATTEMPTS = 6
+_MAX_ATTEMPTS = 12
+#: So long an address is dialled by the kernel's choice of interface alone, if that looks well: another one may cost
+#: money, and a slow satellite link has answered by then.
+LATER_WAYS_AFTER = 0.7
 _READ_SIZE = 64 * 1024
 #: A clock may stop a rounding error short of a timer; without this the race would turn without end there.
 _TICK = 1e-6
@@ -59,43 +66,55 @@ class Upgraded:
         self.writer.transport.abort()
 
 
-class _Plan:
-    """When which address is tried: (seconds from the start, pass, address), in order."""
+WaysTo = Callable[[str], Ways]
 
-    def __init__(self, addresses: list[str], *, start: float, eager: bool) -> None:
+
+def kernel_only(ip: str) -> Ways:
+    """The kernel's routing decides."""
+    return Ways()
+
+
+class _Step(NamedTuple):
+    """An attempt to make: when (seconds on the loop's clock), in which pass, where to, and by which interface."""
+
+    at: float
+    number: int
+    ip: str
+    via: int
+
+
+class _Plan:
+    """The attempts of a dial, in the order of their times."""
+
+    def __init__(self, targets: list[tuple[str, Ways]], *, start: float, eager: bool) -> None:
         passes = EAGER_PASSES if eager else PASSES
         self.window_end = start + (_EAGER_WINDOW if eager else 0.0)
-        self._steps = deque(
-            (start + begin + position * STAGGER, number, ip)
-            for number, begin in enumerate(passes)
-            for position, ip in enumerate(addresses)
-        )
-        self._due_now = -1
+        steps = [s for number, begin in enumerate(passes) for s in _pass(targets, start, number, begin)]
+        self._steps = sorted(steps, key=lambda step: step.at)
 
-    def due(self, now: float) -> str | None:
-        """The address to try now, if there is one."""
-        if not self._steps:
-            return None
-        at, number, ip = self._steps[0]
-        if at > now + _TICK and number != self._due_now:
-            return None
-        self._steps.popleft()
-        self._due_now = -1
-        return ip
+    def due(self, now: float) -> _Step | None:
+        """The attempt to make now, if there is one."""
+        return self._steps.pop(0) if self._steps and self._steps[0].at <= now + _TICK else None
 
     def handle_failure(self, number: int) -> None:
         """An attempt of this pass failed: the pass goes on without waiting."""
-        if self._steps and self._steps[0][1] == number:
-            self._due_now = number
-
-    @property
-    def current_pass(self) -> int:
-        """The pass of the next step."""
-        return self._steps[0][1] if self._steps else -1
+        step = next((step for step in self._steps if step.number == number), None)
+        if step is not None:
+            self._steps.remove(step)
+            self._steps.insert(0, step._replace(at=0.0))
 
     def next_at(self) -> float | None:
         """When the next step is due."""
-        return self._steps[0][0] if self._steps else None
+        return self._steps[0].at if self._steps else None
+
+
+def _pass(targets: list[tuple[str, Ways]], start: float, number: int, begin: float) -> Iterator[_Step]:
+    for position, (ip, ways) in enumerate(targets):
+        at = start + position * STAGGER
+        yield from (_Step(at + begin, number, ip, via) for via in ways.first)
+        if number == 0 or begin >= LATER_WAYS_AFTER:
+            later = max(begin, LATER_WAYS_AFTER)
+            yield from (_Step(at + later, number, ip, via) for via in ways.later)
 
 
 class RelayDialer:
@@ -108,11 +127,14 @@ class RelayDialer:
         *,
         ssl_context: ssl_module.SSLContext | None,
         new_machine: Callable[[], RelayMachine],
+        ways: WaysTo = kernel_only,
     ) -> None:
         self._network = network
         self._url = url
         self._ssl = ssl_context
         self._new_machine = new_machine
+        #: By which interfaces an address is dialled, as the network is now.
+        self.ways = ways
         self._known: list[str] = []
         self._known_good = False
         self._changed = asyncio.Event()
@@ -162,8 +184,8 @@ class RelayDialer:
             return  # old addresses beat none: name servers are often unreachable just after a move
         self._known = _interleave(found)
 
-    async def attempt(self, ip: str) -> Upgraded:
-        """One connection and its upgrade. Raises OSError, RelayError."""
+    async def attempt(self, ip: str, via: int) -> Upgraded:
+        """One connection, by one interface or by routing (0), and its upgrade. Raises OSError, RelayError."""
         self.attempts += 1
         tls = self._url.is_tls
         reader, writer = await self._network.connect_tcp(
@@ -171,6 +193,7 @@ class RelayDialer:
             self._url.port,
             ssl=self._ssl if tls else None,
             server_hostname=self._url.host if tls else None,
+            via=via,
         )
         try:
             return await self._upgrade(reader, writer)
@@ -211,12 +234,12 @@ class _Race:
         """The winner. Raises ConnectError when everything failed."""
         dialer = self._dialer
         addresses = await dialer.addresses()
-        plan = _Plan(addresses, start=dialer.now(), eager=self._eager)
+        plan = self._plan(addresses)
         while True:
             if dialer.changed.is_set():
                 dialer.changed.clear()
                 self._eager = True
-                plan = _Plan(addresses, start=dialer.now(), eager=True)
+                plan = self._plan(addresses)
             self._start_due(plan)
             if not self._running and (plan.next_at() is None or dialer.now() >= plan.window_end):
                 raise ConnectError("; ".join(self._errors[-len(addresses) :]) or "no address")
@@ -224,6 +247,10 @@ class _Race:
             winner = self._collect(plan)
             if winner is not None:
                 return winner
+
+    def _plan(self, addresses: list[str]) -> _Plan:
+        targets = [(ip, self._dialer.ways(ip)) for ip in addresses]
+        return _Plan(targets, start=self._dialer.now(), eager=self._eager)
 
     async def close(self) -> None:
         """Give up all attempts and wait until they are gone."""
@@ -235,14 +262,10 @@ class _Race:
         self._running.clear()
 
     def _start_due(self, plan: _Plan) -> None:
-        while True:
-            number = plan.current_pass
-            ip = plan.due(self._dialer.now())
-            if ip is None:
-                return
+        while (step := plan.due(self._dialer.now())) is not None:
             if len(self._running) >= _MAX_ATTEMPTS:
                 next(iter(self._running)).cancel()
-            self._running[asyncio.create_task(self._dialer.attempt(ip))] = number
+            self._running[asyncio.create_task(self._dialer.attempt(step.ip, step.via))] = step.number
 
     async def _wait(self, plan: _Plan) -> None:
         next_at = plan.next_at()

@@ -19,6 +19,7 @@ from iroh_py.io.portmap import PortMapper
 from iroh_py.io.relay_clients import RelayClients
 from iroh_py.keys import NodeId
 from iroh_py.network import Addr, Family, NetworkState
+from iroh_py.proto import netstate
 from iroh_py.proto.home_relay import HomeRelay
 from iroh_py.proto.netcheck.addresses import OwnAddresses, Publication
 from iroh_py.proto.netcheck.report import Report
@@ -65,6 +66,7 @@ class Relays:
             on_answer=self._handle_answer,
             ssl_context=ssl,
             token=config.relay_token,
+            ways=lambda ip: netstate.ways(driver.state, ip),
             rng=core.shared.rng,
         )
         self._netcheck = Netcheck(

@@ -75,9 +75,13 @@ class SocketNetwork:
         *,
         ssl: ssl_module.SSLContext | None = None,
         server_hostname: str | None = None,
+        via: int = 0,
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Open a TCP (or TLS) connection to an address, TCP_NODELAY set. Raises OSError."""
-        return await tcp.connect(self._open, ip, port, ssl=ssl, server_hostname=server_hostname)
+        """Open a TCP (or TLS) connection to an address, TCP_NODELAY set. Raises OSError.
+
+        ``via`` is the index of the interface to leave by; 0 lets the system's routing decide.
+        """
+        return await tcp.connect(self._open, ip, port, ssl=ssl, server_hostname=server_hostname, via=via)
 
     async def icmp_ping(self, ip: str, timeout: float) -> float:
         """Round-trip seconds of an ICMP echo. Raises PermissionError if refused, TimeoutError, OSError."""

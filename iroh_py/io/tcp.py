@@ -13,6 +13,9 @@ SocketOpener = Callable[[int, int, int], socket.socket]
 
 #: Bytes buffered before the peer is slowed down: some relay frames of 64 KiB each.
 READ_LIMIT = 1 << 18
+#: Missing in the socket module of Python 3.11 (asm-generic/socket.h). By index and not by name, since the names of
+#: another network namespace are not ours to look up; unprivileged since Linux 5.7, as long as nothing is bound yet.
+SO_BINDTOIFINDEX = 62
 
 
 async def connect(
@@ -22,11 +25,13 @@ async def connect(
     *,
     ssl: ssl_module.SSLContext | None = None,
     server_hostname: str | None = None,
+    via: int = 0,
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Open a TCP connection, or TLS if ``ssl`` is given, with TCP_NODELAY.
 
-    ``ip`` must be an address; ``server_hostname`` is the name in TLS, the address if not given. A cancelled
-    or failed attempt leaves no socket behind. Raises OSError (ssl.SSLError is one).
+    ``ip`` must be an address; ``server_hostname`` is the name in TLS, the address if not given. ``via``
+    is the index of the interface to leave by, 0 lets routing decide. A cancelled or failed attempt leaves no socket
+    behind. Raises OSError (ssl.SSLError is one).
     """
     loop = asyncio.get_running_loop()
     kind = socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
@@ -35,6 +40,8 @@ async def connect(
         sock.setblocking(False)
         # Small frames (pings, disco) must not wait for the acknowledgement of earlier ones.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if via:
+            sock.setsockopt(socket.SOL_SOCKET, SO_BINDTOIFINDEX, via)
         await loop.sock_connect(sock, (ip, port))
         name = (server_hostname or ip) if ssl is not None else None
         return await asyncio.open_connection(sock=sock, ssl=ssl, server_hostname=name, limit=READ_LIMIT)

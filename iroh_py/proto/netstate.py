@@ -10,6 +10,7 @@ import ipaddress
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from iroh_py.network import Family, Interface, InterfaceAddress, NetworkState, Route
 
@@ -20,6 +21,8 @@ IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 MAIN_TABLES = (254, 253)
 #: So many other ways out are tried at most: each costs a packet per try, and a host with more is a router.
 MAX_VIAS = 4
+#: Fewer for what opens a connection each time.
+MAX_DIALLED = 2
 #: Unique local addresses, RFC 4193.
 ULA = ipaddress.ip_network("fc00::/7")
 #: Texts parsed per process: addresses and prefixes recur in every snapshot, and parsing is the whole cost
@@ -164,6 +167,21 @@ def kernel_route_usable(state: NetworkState, ip: str) -> bool:
     choice = kernel_choice(state, ip)
     interface = None if choice is None else state.interface(choice)
     return interface is not None and interface.usable
+
+
+class Ways(NamedTuple):
+    """Interfaces to dial a destination by (0: the kernel's choice): these at once, those if no answer comes."""
+
+    first: tuple[int, ...] = (0,)
+    later: tuple[int, ...] = ()
+
+
+def ways(state: NetworkState, ip: str) -> Ways:
+    """How to dial a destination: as the kernel would, unless it routes into a link that carries nothing."""
+    others = vias(state, ip)[:MAX_DIALLED]
+    if kernel_route_usable(state, ip):
+        return Ways(later=others)
+    return Ways(first=others or (0,))
 
 
 def _link_reasons(old: NetworkState, new: NetworkState) -> Iterator[str]:

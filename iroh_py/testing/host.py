@@ -196,13 +196,14 @@ class SimHost:
         *,
         ssl: ssl_module.SSLContext | None = None,
         server_hostname: str | None = None,
+        via: int = 0,
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Open an in-memory TCP connection to a listener of another host.
+        """Open an in-memory TCP connection to a listener of another host, by one interface if ``via`` names it.
 
         Raises OSError (refused, unreachable, timed out) as the kernel would, and LocalProtocolError if TLS is
         asked for: there is none in the simulation, use a plain ``http://`` relay.
         """
-        return await tcp.connect(self, (ip, port), wants_tls=ssl is not None)
+        return await tcp.connect(self, (ip, port), wants_tls=ssl is not None, via=via)
 
     async def icmp_ping(self, ip: str, timeout: float) -> float:
         """Round-trip seconds to a host or a NAT's outside address. Raises as ``Network.icmp_ping`` says."""

@@ -39,8 +39,12 @@ _FULL_LOSS = 1.0
 class Wire:
     """The way between two ends of a connection: as it was when it began, and whether it still stands."""
 
-    def __init__(self, client: SimHost, client_addr: Addr, server: SimHost, server_addr: Addr) -> None:
+    def __init__(
+        self, client: SimHost, client_addr: Addr, server: SimHost, server_addr: Addr, *, via: int = 0
+    ) -> None:
         self.client = client
+        #: The interface that the client's socket is bound to, by index; 0: routing decides for each chunk.
+        self.via = via
         self.client_addr = client_addr
         self.server = server
         self.server_addr = server_addr
@@ -71,7 +75,7 @@ class Wire:
 
     def _path(self) -> paths.Path | None:
         try:
-            there = self.client.route(self.server_addr[0], bound=self.client_addr[0])
+            there = self.client.route(self.server_addr[0], bound=self.client_addr[0], via=self.via)
         except OSError:
             # The kernel of an established connection retries what it cannot route, and says nothing.
             return None
@@ -96,17 +100,17 @@ class Wire:
 
 
 async def connect(
-    host: SimHost, addr: Addr, *, wants_tls: bool
+    host: SimHost, addr: Addr, *, wants_tls: bool, via: int = 0
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Dial; see ``SimHost.connect_tcp``."""
     if wants_tls:
         raise LocalProtocolError("the simulated network has no TLS; use a plain http:// relay in it")
-    source = host.route(addr[0]).source
+    source = host.route(addr[0], via=via).source
     local = (source, host.ephemeral_port(source))
     for wait in _SYN_WAITS:
-        server = _owner(host, addr[0])
+        server = _owner(host, addr[0], via)
         if server is not None:
-            wire = Wire(host, local, server, addr)
+            wire = Wire(host, local, server, addr, via=via)
             if (rtt := _handshake_time(host, wire)) is not None:
                 await asyncio.sleep(rtt)
                 return _establish(wire, server.listener_at(addr))
@@ -114,9 +118,9 @@ async def connect(
     raise TimeoutError(errno.ETIMEDOUT, f"{os.strerror(errno.ETIMEDOUT)} (to {addr[0]}:{addr[1]})")
 
 
-def _owner(host: SimHost, ip: str) -> SimHost | None:
+def _owner(host: SimHost, ip: str, via: int) -> SimHost | None:
     try:
-        choice = host.route(ip)
+        choice = host.route(ip, via=via)
     except OSError:
         return None  # The route went away while dialling: Linux goes on trying.
     if choice.interface is None:
@@ -171,7 +175,7 @@ def _accepting(listener: SimListener) -> Any:
 
 def _seen_by_server(wire: Wire) -> Addr:
     """The client's address as the server sees it: behind NATs theirs, with a port that they chose."""
-    choice = wire.client.route(wire.server_addr[0], bound=wire.client_addr[0])
+    choice = wire.client.route(wire.server_addr[0], bound=wire.client_addr[0], via=wire.via)
     found = paths.find(wire.client, choice, wire.server_addr[0])
     if found is None or found.seen_ip == wire.client_addr[0]:
         return wire.client_addr

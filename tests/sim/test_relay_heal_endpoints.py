@@ -96,6 +96,11 @@ async def lose_uplink(w: World) -> None:
     w.mover.interface("wlan0").down()
 
 
+async def lose_carrier(w: World) -> None:
+    """The kernel goes on routing into it."""
+    w.mover.interface("wlan0").carrier(False)
+
+
 async def late_uplink(w: World) -> None:
     """The new uplink comes up 1 s after the old one went."""
     w.mover.interface("wwan0").down()
@@ -204,6 +209,24 @@ def test_nat_rebound_silently_heals_through_a_new_relay_connection(moves: str, c
 def test_move_behind_strict_nats_stays_relayed_and_heals(moves: str) -> None:
     """No direct path is possible; data goes on over the relay."""
     run(lose_uplink, moves=moves, kind="strict", uplinks=2, direct_within=None)
+
+
+@BOTH_ROLES
+@pytest.mark.parametrize("kind", ["moderate", "strict"])
+def test_uplink_loses_its_carrier_relay_is_dialled_by_the_other_one(moves: str, kind: str) -> None:
+    """The default route leads nowhere; whoever dials the relay must not follow it."""
+    direct_within = None if kind == "strict" else DIRECT
+    run(lose_carrier, moves=moves, kind=kind, uplinks=2, direct_within=direct_within)
+
+
+@BOTH_ROLES
+def test_uplink_dies_unseen_relay_is_dialled_by_the_other_one(moves: str) -> None:
+    """Carrier and routes look well and nothing comes through: the second uplink is tried, too."""
+
+    async def die(w: World) -> None:
+        w.net.link(w.home, loss=1.0)
+
+    run(die, moves=moves, kind="strict", uplinks=2, within=3.0, direct_within=None)
 
 
 @BOTH_ROLES

@@ -283,6 +283,7 @@ class LoopbackNetwork:
         *,
         ssl: ssl_module.SSLContext | None = None,
         server_hostname: str | None = None,
+        via: int = 0,
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A real connection."""
-        return await tcp.connect(socket.socket, ip, port, ssl=ssl, server_hostname=server_hostname)
+        return await tcp.connect(socket.socket, ip, port, ssl=ssl, server_hostname=server_hostname, via=via)

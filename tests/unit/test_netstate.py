@@ -18,6 +18,7 @@ from iroh_py.proto.netstate import (
     kernel_route_usable,
     local_addresses,
     vias,
+    ways,
 )
 
 PUBLIC = "203.0.113.1"
@@ -299,6 +300,15 @@ def test_kernel_keeps_a_route_without_carrier() -> None:
     assert not kernel_route_usable(dark, PUBLIC)
     assert vias(dark, PUBLIC) == (3,)
     assert kernel_route_usable(BOTH, PUBLIC)
+
+
+def test_dialling_follows_the_kernel_while_its_route_looks_well() -> None:
+    """Others come later then; at once where the kernel's link lost its carrier; a lone route is tried anyhow."""
+    dark = with_interface(BOTH, replace(WLAN, running=False))
+    assert ways(BOTH, PUBLIC) == ((0,), (3,))
+    assert ways(dark, PUBLIC) == ((3,), ())
+    assert ways(replace(BOTH, routes=()), PUBLIC) == ((0,), ())
+    assert ways(BOTH, "127.0.0.1") == ((0,), ())
 
 
 def test_kernel_skips_dead_routes_and_links_that_are_down() -> None:

@@ -55,6 +55,23 @@ async def answered(streams: Streams, data: bytes, within: float = 1.0) -> bool:
 
 
 @virtual()
+async def test_connection_bound_to_an_interface_ignores_the_default_route() -> None:
+    """Whoever asks for an uplink gets it, while the kernel would take the one that lost its carrier."""
+    scene = Scene()
+    index = scene.laptop.interface("wwan0").snapshot().index
+    scene.wlan.carrier(False)
+    streams = await asyncio.wait_for(scene.laptop.connect_tcp(SERVER, 443, via=index), 1.0)
+    assert streams[1].get_extra_info("sockname")[0] == scene.laptop.interface("wwan0").ip
+    assert await answered(streams, b"by the other one")
+    scene.laptop.interface("wwan0").carrier(False)
+    scene.wlan.carrier(True)
+    assert not await answered(streams, b"bound is bound")
+    streams[1].transport.abort()
+    with pytest.raises(OSError, match="No such device"):
+        await scene.laptop.connect_tcp(SERVER, 443, via=99)
+
+
+@virtual()
 async def test_bytes_arrive_in_order_after_the_delay() -> None:
     """A megabyte comes back exact; connecting and an echo take a round trip each."""
     scene = Scene()
