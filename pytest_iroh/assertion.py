@@ -182,11 +182,13 @@ class heals:
         return healing
 
     def _exit_portal(self, *failure: Any) -> None:
+        __tracebackhide__ = True
         assert self._inner is not None
         portal, inner = self._inner
         self._in_portal(portal, inner.__aexit__(*failure))
 
     def _in_portal(self, portal: Portal, step: Any) -> Any:
+        __tracebackhide__ = True
         try:
             return portal.run(step, self._healing.within + self._start_timeout + FINISH_TIMEOUT)
         except DidNotHeal as failure:

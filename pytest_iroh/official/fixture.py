@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
 if TYPE_CHECKING:
-    from pytest_iroh.official.errors import OfficialUnavailable
     from pytest_iroh.official.peer import OfficialPeer
     from pytest_iroh.official.process import Popen
 
@@ -38,6 +37,7 @@ def official_iroh(request: pytest.FixtureRequest) -> Iterator[OfficialFactory]:
     version cannot be installed (with ``--netns-strict`` it fails).
     """
     # Imported at the first use: pytest loads this module in every run of every project that has us installed.
+    from pytest_iroh.missing import give_up
     from pytest_iroh.official.errors import OfficialUnavailable
     from pytest_iroh.official.peer import OfficialPeer
 
@@ -52,12 +52,6 @@ def official_iroh(request: pytest.FixtureRequest) -> Iterator[OfficialFactory]:
             try:
                 return stack.enter_context(OfficialPeer.start(version, **options))
             except OfficialUnavailable as error:
-                _unavailable(request.config, error)
+                give_up(request.node, f"iroh {version} from PyPI", error.remedy)
 
         yield start
-
-
-def _unavailable(config: pytest.Config, error: OfficialUnavailable) -> NoReturn:
-    if config.getoption("--netns-strict", default=False):
-        pytest.fail(str(error), pytrace=False)
-    pytest.skip(str(error))
