@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -39,9 +39,14 @@ PING_SIZE = 4000
 BOTH_ROLES = pytest.mark.parametrize("side", ["client", "server"])
 
 
-def start_relay(lab: Lab, relay: Relays) -> RunningRelay:
+def start_relay(lab: Lab, relay: Relays, name: str = "relay") -> RunningRelay:
     """Upstream's relay: on a dual-stack host, known by a name with A and AAAA, with TLS and STUN."""
-    return relay(lab.host("relay", uplink=lab.router("dc")), tls=True, by_name=True)
+    return relay(lab.host(name, uplink=lab.router(f"{name}-dc")), tls=True, by_name=True)
+
+
+def start_relays(lab: Lab, relay: Relays) -> tuple[RunningRelay, RunningRelay]:
+    """Two: by one STUN server alone nobody can tell that a NAT's mapping varies by destination."""
+    return start_relay(lab, relay), start_relay(lab, relay, "relay2")
 
 
 def scaled(within: float) -> float:
@@ -98,10 +103,10 @@ class Side:
 class Pair:
     """Two endpoints and a connection that began with a relay-only address."""
 
-    def __init__(self, client: Side, server: Side, relay: RunningRelay) -> None:
+    def __init__(self, client: Side, server: Side, relays: Sequence[RunningRelay]) -> None:
         self.client = client
         self.server = server
-        self.relay = relay
+        self.relays = relays
         self._pings = 0
 
     def side(self, name: str) -> Side:
@@ -124,8 +129,8 @@ class Pair:
         assert self._relayed() - before >= 2, f"started with {self.connection.path}, past the relay"
 
     def _relayed(self) -> int:
-        """Packets that the relay has forwarded so far."""
-        return self.relay.stats()["packets_out"]
+        """Packets that the relays have forwarded so far."""
+        return sum(relay.stats()["packets_out"] for relay in self.relays)
 
     async def ping(self, within: float = PING) -> None:
         """Application bytes there and back, compared. Raises AssertionError."""
@@ -157,8 +162,7 @@ async def meet(
     endpoints: Endpoints,
     client: Host,
     server: Host,
-    relay: RunningRelay,
-    *,
+    *relays: RunningRelay,
     within: float = PING,
     **options: Any,
 ) -> Pair:
@@ -166,12 +170,13 @@ async def meet(
 
     ``within``: seconds for each side to be online, and for the handshake. ``options`` are those of EndpointConfig.
     """
-    config = relay.config(connect_timeout=scaled(within), **options)
+    nodes = tuple(relay.node for relay in relays)
+    config = relays[0].config(relays=nodes, connect_timeout=scaled(within), **options)
     far = Side(await endpoints.bind_echo(server, config=config), "server")
     near = Side(await endpoints.bind(client, config=config), "client")
     await far.endpoint.online(scaled(within))
     await near.endpoint.online(scaled(within))
-    pair = Pair(near, far, relay)
+    pair = Pair(near, far, relays)
     await pair.dial()
     return pair
 

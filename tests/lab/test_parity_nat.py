@@ -12,6 +12,7 @@ from parity_kit import (
     moderate_pair,
     nat_pair,
     start_relay,
+    start_relays,
 )
 
 from netns_fixtures import Lab
@@ -53,14 +54,13 @@ async def test_nat_by_strict_nat_without_port_prediction_stays_relayed(
 ) -> None:
     """A strict NAT's next port can only be guessed: who may not guess stays relayed, and data flows."""
     hosts = nat_pair(lab, client, server)
-    pair = await meet(
-        endpoints, hosts["client"], hosts["server"], start_relay(lab, relay), port_prediction=False
-    )
+    relays = start_relays(lab, relay)
+    pair = await meet(endpoints, hosts["client"], hosts["server"], *relays, port_prediction=False)
     await pair.ping()
     await pair.stay_relayed()
     await pair.ping()
-    strict = pair.client if client == "strict" else pair.server
-    assert strict.reports[-1].mapping_varies
+    for side, nat in ((pair.client, client), (pair.server, server)):
+        assert side.reports[-1].mapping_varies == (nat == "strict")
 
 
 async def test_strict_by_strict_stays_relayed_and_says_so(
@@ -68,7 +68,7 @@ async def test_strict_by_strict_stays_relayed_and_says_so(
 ) -> None:
     """No guess finds a port on both sides at once: data flows over the relay, and both know why."""
     hosts = nat_pair(lab, "strict", "strict")
-    pair = await meet(endpoints, hosts["client"], hosts["server"], start_relay(lab, relay))
+    pair = await meet(endpoints, hosts["client"], hosts["server"], *start_relays(lab, relay))
     await pair.ping()
     await pair.stay_relayed()
     await pair.ping()
