@@ -74,9 +74,10 @@ class World:
 
 @dataclass(frozen=True)
 class Moment:
-    """When the last verb of a change began, and from when on a byte at the client counts."""
+    """When the last verb of a change began and was done, and from when on a byte at the client counts."""
 
     began: float
+    done: float
     since: float
 
 
@@ -103,11 +104,15 @@ class Scenario:
 
 @dataclass
 class Outcome:
-    """Seconds to the first byte (None: dead) and to the direct path (None: not within 10 s), and the path before."""
+    """Seconds to the first byte (None: dead) and to the direct path (None: not within 10 s), and the path before.
+
+    ``verb``: seconds that the lab needed for the last verb, contained in both.
+    """
 
     first: float | None = None
     direct: float | None = None
     before: str = "none"
+    verb: float = 0.0
 
 
 def verb(act: Callable[[World], None], *, wire: bool = False) -> Change:
@@ -116,7 +121,8 @@ def verb(act: Callable[[World], None], *, wire: bool = False) -> Change:
     async def change(w: World) -> Moment:
         began = time.monotonic()
         await asyncio.to_thread(act, w)
-        return Moment(began, time.monotonic() + STALE + (w.rtt / 4 if wire else 0.0))
+        done = time.monotonic()
+        return Moment(began, done, done + STALE + (w.rtt / 4 if wire else 0.0))
 
     return change
 
@@ -129,7 +135,7 @@ def gap(break_it: Callable[[World], None], seconds: float, mend: Callable[[World
         await asyncio.sleep(seconds)
         began = time.monotonic()
         await asyncio.to_thread(mend, w)
-        return Moment(began, began)
+        return Moment(began, time.monotonic(), since=began)
 
     return change
 
@@ -340,6 +346,7 @@ async def our_healing(
 ) -> tuple[float, Outcome]:
     outcome = Outcome(before="direct" if connection.path.direct else "relay")
     moment = await change(w)
+    outcome.verb = moment.done - moment.began
     answer = await pulse.wait_answer(moment.since, PATIENCE)
     first = pulse.beats.first_byte(moment.since)
     if answer is None or first is None:
@@ -394,6 +401,7 @@ async def official_run(
     outcome = Outcome(before=(await client.aio.path(conn)).kind)
     await asyncio.sleep(CALM)
     moment = await scenario.change(w)
+    outcome.verb = moment.done - moment.began
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline and outcome.first is None:
         await asyncio.sleep(ASK_INTERVAL)
