@@ -49,7 +49,8 @@ class EndpointConfig:
     send_buffer: int = 2 * 1024 * 1024
     #: Datagrams kept for an application that does not read them; the oldest go first.
     datagram_queue: int = 1024
-    #: Whether birthday-method port probing may be used against an endpoint-dependent NAT (issue B).
+    #: Whether to get through a peer's (or our own) endpoint-dependent NAT by the birthday method: up to 256 sockets for
+    #: some seconds here, up to 2048 pings to random ports there. Off: a firewall may take that for a port scan.
     port_prediction: bool = False
     #: Addresses this endpoint claims beside those it finds (a static port forwarding, for example).
     extra_addresses: tuple[tuple[str, int], ...] = ()

@@ -204,6 +204,17 @@ class HolePunched(NodeEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class StaysRelayed(NodeEvent):
+    """No direct path to a node could be had, port prediction included; it is tried again, but rarely."""
+
+    why: str
+
+    @property
+    def text(self) -> str:
+        return f"stays relayed: {self.why}"
+
+
+@dataclass(frozen=True, slots=True)
 class NodeDiscovered(NodeEvent):
     """A discovery service told where a node may be."""
 
@@ -267,6 +278,7 @@ _NAMES = {
     "CallMeMaybeSent": "call-me-maybe.sent",
     "CallMeMaybeReceived": "call-me-maybe.recv",
     "HolePunched": "holepunched",
+    "StaysRelayed": "stays-relayed",
     "NodeDiscovered": "discovery",
     "ConnectionOpened": "connected",
     "ConnectionClosed": "closed",

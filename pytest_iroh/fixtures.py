@@ -51,14 +51,19 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
 
 
 @pytest.fixture
-def endpoint_config() -> EndpointConfig | None:
-    """The configuration of endpoints that are given none; override it in a conftest."""
-    return None
+def endpoint_config() -> EndpointConfig:
+    """The configuration of endpoints that are given none; override it in a conftest.
+
+    In a lab nobody minds port prediction's probes, so it is on.
+    """
+    from iroh_py import EndpointConfig
+
+    return EndpointConfig(port_prediction=True)
 
 
 @pytest.fixture
 def endpoints(
-    request: pytest.FixtureRequest, recorder: Recorder, endpoint_config: EndpointConfig | None
+    request: pytest.FixtureRequest, recorder: Recorder, endpoint_config: EndpointConfig
 ) -> Iterator[Endpoints]:
     """Binds endpoints in lab hosts, simulated hosts or here, connects them, and closes all, newest first."""
     from pytest_iroh.endpoints import Endpoints

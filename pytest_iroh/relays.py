@@ -97,12 +97,14 @@ class RunningRelay:
     def config(self, **options: Any) -> EndpointConfig:
         """The configuration of an endpoint that uses this relay; ``options`` are those of EndpointConfig.
 
+        Port prediction is on, as for all endpoints of a lab that say nothing else.
         For several relays give ``relays=(one.node, other.node)``: those of a test share their authority.
         """
         chosen: dict[str, Any] = {
             "relays": (self.node,),
             "relay_ssl": self.ssl_context,
             "relay_token": self.token,
+            "port_prediction": True,
         }
         return EndpointConfig(**{**chosen, **options})
 

@@ -240,7 +240,9 @@ class Driver:
         self._arm(now)
 
     def _send_all(self) -> None:
-        transmits, send = self.core.transmits, self.sockets.send
+        transmits, send, orders = self.core.transmits, self.sockets.send, self.core.magic.prediction.orders
+        while orders:
+            self.sockets.follow(orders.popleft())
         while transmits:
             path, node_id, payloads = transmits.popleft()
             if type(path) is UdpPath:

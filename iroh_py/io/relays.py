@@ -329,6 +329,9 @@ class Relays:
 
     def _publish(self, now: float) -> None:
         self._published = self._assemble()
+        self._core.shared.mapping_varies = self._addresses.mapping_varies(
+            self._driver.local_direct_addresses(), self._driver.sockets.port(Family.V4)
+        )
         self._core.magic.handle_own_addresses(now, self._published)
         self._driver.pump_soon()
 

@@ -6,7 +6,9 @@ import errno
 from collections.abc import Callable, Sequence
 
 from iroh_py.errors import BindError
+from iroh_py.io.extra_sockets import ExtraSockets
 from iroh_py.network import Addr, Family, Network, NetworkState, Receiver, UdpSocket
+from iroh_py.proto.port_prediction import CloseSocket, OpenSocket
 
 #: Errors of send that say something about the path and nothing about the socket.
 PATH_ERRORS = frozenset(
@@ -41,6 +43,8 @@ class SocketSet:
         self._on_rebind = on_rebind
         self._sockets: dict[Family, UdpSocket] = {}
         self._wanted: dict[Family, Addr] = {}
+        #: Those of port prediction, which a negative ``via`` names.
+        self.extra = ExtraSockets(network, receiver)
         self.send_errors = 0
         self.dropped = 0
 
@@ -95,6 +99,9 @@ class SocketSet:
 
     def send(self, payloads: Sequence[bytes], addr: Addr, via: int) -> None:
         """Send datagrams; what cannot be sent is lost, as on any network."""
+        if via < 0:
+            self.dropped += len(payloads) - self.extra.send(-via, payloads, addr)
+            return
         family = Family.V6 if ":" in addr[0] else Family.V4
         socket = self._sockets.get(family)
         if socket is None:
@@ -108,6 +115,10 @@ class SocketSet:
                 self.rebind(family, error.strerror or str(error))
             return
         self.dropped += len(payloads) - taken
+
+    def follow(self, order: OpenSocket | CloseSocket) -> None:
+        """Open or close an extra socket, at the local address that was asked for."""
+        self.extra.follow(order, self._wanted.get(Family.V4, (_WILDCARD[Family.V4], 0))[0])
 
     def heal(self, state: NetworkState) -> None:
         """After a change of network: open again what is missing, or bound to an address that is gone."""
@@ -137,6 +148,7 @@ class SocketSet:
     def close(self) -> None:
         """Close all sockets; they stay closed."""
         self._wanted.clear()
+        self.extra.close()
         for socket in self._sockets.values():
             socket.close()
         self._sockets.clear()

@@ -19,6 +19,7 @@ from iroh_py.proto.actions import Action, Kick, OfferAddresses, SendDisco, SetMt
 from iroh_py.proto.netstate import NetworkChange
 from iroh_py.proto.node_state import NodeState
 from iroh_py.proto.paths import Path, RelayPath, UdpPath
+from iroh_py.proto.port_prediction import Pings, PortPrediction
 from iroh_py.proto.surroundings import Surroundings
 
 #: Nodes without a connection that are remembered (PROTOCOL 3.1 has 30; ours may be dialled by many).
@@ -54,6 +55,7 @@ class MagicSock:
         self.secret_key = secret_key
         self.shared = shared
         self.nodes: dict[NodeId, NodeState] = {}
+        self.prediction = PortPrediction(shared)
         self.transmits: deque[Transmit] = deque()
         self.notes: deque[QuicNote] = deque()
         self.dropped = 0
@@ -78,6 +80,10 @@ class MagicSock:
             self.dropped += 1
             return
         node = self.nodes.get(sender)
+        extra = isinstance(path, UdpPath) and path.via < 0
+        if extra and (node is None or not self.prediction.hears(now, node, path)):  # type: ignore[arg-type]
+            self.dropped += 1
+            return
         if isinstance(message, disco.Ping):
             if message.node_id != sender:
                 self.dropped += 1
@@ -85,6 +91,8 @@ class MagicSock:
             self._note_source(now, path)
             node = node or self.node(now, sender)
             self._act(now, node, node.handle_ping(now, path, message, len(packet)))
+            if extra:
+                self.prediction.handle_heard(now, node, path)  # type: ignore[arg-type]
         elif node is None:
             self.dropped += 1
         elif isinstance(message, disco.Pong):
@@ -100,6 +108,7 @@ class MagicSock:
         offered = [a for a in message.addresses if not _unroutable(a)][:MAX_OFFERED]
         self.shared.events.append(CallMeMaybeReceived(now, node.node_id, tuple(offered)))
         self._act(now, node, node.handle_call_me_maybe(now, offered))
+        self.prediction.handle_offer(now, node, offered)
 
     def handle_payload(self, now: float, node: NodeState, path: Path, size: int, *, fresh: bool) -> None:
         """Authentic QUIC bytes arrived from a node."""
@@ -115,6 +124,7 @@ class MagicSock:
             return
         if self.shared.config.relays:
             self.addresses_fresh = False  # until netcheck has looked from the new network
+        self.prediction.handle_network_change(now, self.nodes)
         for node in list(self.nodes.values()):
             self._act(now, node, node.handle_network_change(now))
 
@@ -141,12 +151,16 @@ class MagicSock:
             due = node.next_timeout()
             if due is not None and due <= now:
                 self._act(now, node, node.handle_timeout(now))
+        due = self.prediction.next_timeout()
+        if due is not None and due <= now:
+            for pings in self.prediction.handle_timeout(now, self.nodes, fresh=self.addresses_fresh):
+                self._predict(pings)
 
     def next_timeout(self) -> float | None:
         """When ``handle_timeout`` wants to be called next."""
-        return min(
-            (t for t in (n.next_timeout() for n in self.nodes.values()) if t is not None), default=None
-        )
+        times = [n.next_timeout() for n in self.nodes.values()]
+        times.append(self.prediction.next_timeout())
+        return min((t for t in times if t is not None), default=None)
 
     # --- what the application wants ---
 
@@ -197,12 +211,17 @@ class MagicSock:
         self.shared.events.append(CallMeMaybeSent(now, node.node_id, self.own_addresses))
         self._send(node, node.relay.path, disco.CallMeMaybe(self.own_addresses[:MAX_OFFERED]))
 
+    def _predict(self, pings: Pings) -> None:
+        """Send one ping many ways. Its pong need not be known: who hears it pings back, and that settles the path."""
+        packet = self._seal(pings.node, disco.Ping(self.shared.tx_id(), self.secret_key.node_id, 0))
+        self.transmits.extend(Transmit(path, pings.node.node_id, [packet]) for path in pings.paths)
+
     def _send(self, node: NodeState, path: Path, message: disco.Message) -> None:
+        self.transmits.append(Transmit(path, node.node_id, [self._seal(node, message)]))
+
+    def _seal(self, node: NodeState, message: disco.Message) -> bytes:
         nonce = self.shared.rng.randbytes(24)
-        packet = disco.seal(
-            self._box_key(node.node_id), self.secret_key.node_id, nonce, disco.encode(message)
-        )
-        self.transmits.append(Transmit(path, node.node_id, [packet]))
+        return disco.seal(self._box_key(node.node_id), self.secret_key.node_id, nonce, disco.encode(message))
 
     def _box_key(self, node_id: NodeId) -> bytes:
         """The shared disco key with a node; cached, since it costs a scalar multiplication."""

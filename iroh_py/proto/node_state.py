@@ -230,7 +230,8 @@ class NodeState:
             if state is not None:
                 state.credit = max(state.credit, OFFERED_CREDIT)
         best = self.best
-        if best is not None and isinstance(best.path, UdpPath) and best.path.addr not in addresses:
+        told = self._offers.is_news(addresses) or best is None or not best.trusted(now)
+        if told and best is not None and isinstance(best.path, UdpPath) and best.path.addr not in addresses:
             self._suspect(now, "the peer listed other addresses")
         self._rhythm.start(now, "call-me-maybe")
         actions = self._round(now)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from iroh_py.network import Addr
+
 #: Our offers while nothing new happened: just below the rhythm of the rounds of pings, so that each may carry one.
 OFFER_INTERVAL = 0.85
 #: Offers of a peer are acted on at most this often (each makes us ping strangers' addresses), in seconds ...
@@ -16,13 +18,19 @@ REPLY_INTERVAL = 0.25
 class Offers:
     """The times of offers to and from one node."""
 
-    __slots__ = ("_accepted_at", "_left", "_replied_at", "_sent_at")
+    __slots__ = ("_accepted_at", "_last", "_left", "_replied_at", "_sent_at")
 
     def __init__(self, now: float) -> None:
         self._sent_at: float | None = None
         self._replied_at = now - REPLY_INTERVAL
         self._accepted_at = now
         self._left = ACCEPT_BURST
+        self._last: frozenset[Addr] = frozenset()
+
+    def is_news(self, addresses: list[Addr]) -> bool:
+        """Whether an offer that arrived names other addresses than the one before; remembers it."""
+        before, self._last = self._last, frozenset(addresses)
+        return before != self._last
 
     def forget_sent(self) -> None:
         """Our addresses are others now: the next offer need not wait."""

@@ -13,13 +13,18 @@ from iroh_py.network import Addr
 
 
 class UdpPath(NamedTuple):
-    """A remote address, and the index of the interface to leave by (0: the system's routing decides)."""
+    """A remote address, and the index of the interface to leave by (0: the system's routing decides).
+
+    Below 0, ``via`` is the number of an extra socket of port prediction.
+    """
 
     addr: Addr
     via: int = 0
 
     def __str__(self) -> str:
         text = format_addr(self.addr)
+        if self.via < 0:
+            return f"{text}#{-self.via}"
         return f"{text}%{self.via}" if self.via else text
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from iroh_py.addr import RelayUrl
 from iroh_py.config import EndpointConfig
@@ -29,6 +29,10 @@ class Surroundings:
         self.own_addresses: frozenset[Addr] = frozenset()
         self.has_family: Callable[[str], bool] = lambda ip: True
         self.relay_connected: Callable[[RelayUrl], bool] = lambda url: False
+        #: Numbers of the open extra sockets; a path with ``via`` -3 leaves by number 3 (``port_prediction.py``).
+        self.extra_sockets: Collection[int] = ()
+        #: Whether our NAT maps by destination, for IPv4; None: unknown.
+        self.mapping_varies: bool | None = None
         self._network: NetworkState | None = None
         self._vias: dict[str, tuple[int, ...]] = {}
         self._usable: dict[str, bool] = {}
@@ -69,7 +73,9 @@ class Surroundings:
         return self._usable[ip]
 
     def interface_usable(self, index: int) -> bool:
-        """Whether an interface is there, up, and has a carrier."""
+        """Whether an interface is there, up, and has a carrier; below 0, whether that extra socket is open."""
+        if index < 0:
+            return -index in self.extra_sockets
         if self._network is None:
             return True
         interface = self._network.interface(index)
@@ -77,8 +83,8 @@ class Surroundings:
 
     def via_of(self, ip: str, arrival: int) -> int:
         """The ``via`` of a path on which something arrived: 0 if answers leave there by themselves."""
-        if arrival == 0 or self._network is None:
-            return 0
+        if arrival <= 0 or self._network is None:
+            return min(arrival, 0)
         if ip not in self._choices:
             self._bound(self._choices)
             self._choices[ip] = netstate.kernel_choice(self._network, ip)
@@ -88,7 +94,7 @@ class Surroundings:
         """Our own address on a direct path, as the routes tell it; "" if they do not."""
         if self._network is None:
             return ""
-        index = path.via or netstate.kernel_choice(self._network, path.addr[0])
+        index = path.via if path.via > 0 else netstate.kernel_choice(self._network, path.addr[0])
         interface = None if index is None else self._network.interface(index)
         family = Family.of(path.addr[0])
         addresses = () if interface is None else interface.addresses

@@ -12,8 +12,8 @@ from netns_fixtures import Host, Lab
 from pytest_iroh import Endpoints
 from pytest_iroh.relays import Relays
 
-#: Some 20 ms from the mover to the relay and on to the peer: 4 round trips and 300 ms.
-HEALED = 4 * 0.04 + 0.3
+#: Measured 0.17 to 0.31 s beside other load (20 ms to the relay); a busy machine gets the ceiling of DESIGN 2.
+HEALED = 1.0
 
 
 def strict_world(lab: Lab) -> tuple[Host, Host, Host]:

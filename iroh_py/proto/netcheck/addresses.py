@@ -110,6 +110,18 @@ class OwnAddresses:
                 if self._misses[family] > GRACE_REPORTS:
                     del self._globals[family]
 
+    def mapping_varies(self, local: Iterable[Addr], local_port: int | None) -> bool | None:
+        """Whether our NAT gives IPv4 another port per destination; None if that cannot be told.
+
+        One STUN server is enough to say no: where our own address or port comes back, nothing chose another one (a NAT
+        that draws ports hits ours once in 64512 times).
+        """
+        seen = self._globals.get(Family.V4)
+        if self._varies is not None or seen is None:
+            return self._varies
+        untouched = seen[1] == local_port or any(ip == seen[0] for ip, _ in local)
+        return False if untouched else None
+
     def assemble(
         self, *, mapped: Addr | None, local: Iterable[Addr], local_port: int | None
     ) -> tuple[Addr, ...]:
