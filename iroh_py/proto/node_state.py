@@ -28,16 +28,29 @@ from iroh_py.proto.contest import Contest, Sign, Verdict, quiet
 from iroh_py.proto.disco import Ping, Pong
 from iroh_py.proto.offers import Offers
 from iroh_py.proto.path_table import PathTable
-from iroh_py.proto.paths import BASE_MTU, OFFERED_CREDIT, Path, PathState, RelayPath, UdpPath, better_path
-from iroh_py.proto.pings import OpenPing, OpenPings, ProbeRhythm, SeenPings
+from iroh_py.proto.paths import (
+    BASE_MTU,
+    OFFERED_CREDIT,
+    TRUST,
+    Path,
+    PathState,
+    RelayPath,
+    UdpPath,
+    better_path,
+)
+from iroh_py.proto.pings import (
+    CALM_AFTER,
+    PING_OVERHEAD,
+    PONG_SIZE,
+    OpenPing,
+    OpenPings,
+    ProbeRhythm,
+    SeenPings,
+)
 from iroh_py.proto.surroundings import Surroundings
 
 #: A node without connections still counts as active for this long after its last payload (PROTOCOL 3.1), in seconds.
 SESSION_ACTIVE = 45.0
-#: Bytes around the padding of a ping: 78 of disco, 46 of the message.
-PING_OVERHEAD = 124
-#: A pong with an IPv4 or IPv6 address: 78 of disco, 33 of the message.
-PONG_SIZE = 111
 #: A path that works but is slower than this is compared with the others now and then (PROTOCOL 3.1), in seconds.
 GOOD_ENOUGH_LATENCY = 0.005
 UPGRADE_INTERVAL = 60.0
@@ -230,10 +243,12 @@ class NodeState:
             if state is not None:
                 state.credit = max(state.credit, OFFERED_CREDIT)
         best = self.best
-        told = self._offers.is_news(addresses) or best is None or not best.trusted(now)
+        news = self._offers.is_news(addresses)
+        told = news or best is None or not best.trusted(now)
         if told and best is not None and isinstance(best.path, UdpPath) and best.path.addr not in addresses:
             self._suspect(now, "the peer listed other addresses")
-        self._rhythm.start(now, "call-me-maybe")
+        if news or not self._rhythm.running:
+            self._rhythm.start(now, "call-me-maybe")
         actions = self._round(now)
         sent = any(isinstance(action, OfferAddresses) for action in actions)
         if not self.steady and not sent and self._offers.may_reply(now):
@@ -279,7 +294,7 @@ class NodeState:
         if wants_answer:
             if self._awaiting is None:
                 self._awaiting = now
-            if self._rhythm.running:
+            if self._rhythm.running and self._pressing(now):
                 self._rhythm.hasten(now)
             elif self.best is None:
                 self._rhythm.start(now, "no path known")
@@ -512,10 +527,16 @@ class NodeState:
         if asked and first:
             self._tell(PingsSent(now, self.node_id, tuple(str(s.path) for s in asked[:8]), self._rhythm.why))
         if self._wants_path(now):
-            self._rhythm.advance(now, urgent=self._awaiting is not None)
+            self._rhythm.advance(now, urgent=self._pressing(now))
         else:
             self._rhythm.stop()
         return actions
+
+    def _pressing(self, now: float) -> bool:
+        """Whether data waits for a path; not for long if the relay carries it and punching has failed so far."""
+        relay = self.relay
+        carried = relay is not None and relay.quiet_for(now) < TRUST and self._rhythm.age(now) > CALM_AFTER
+        return self._awaiting is not None and not carried
 
     def _wants_path(self, now: float) -> bool:
         """Whether rounds of pings shall go on."""

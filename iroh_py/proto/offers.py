@@ -11,18 +11,22 @@ ACCEPT_INTERVAL = 0.5
 #: ... beyond so many at once: after a move the first offer may be older than the addresses, and the second follows.
 ACCEPT_BURST = 5.0
 #: An offer is answered with ours while no direct path is known, at most this often: ours may have been lost when the
-#: peer's relay connection was down, and its offer proves that it is up again.
+#: peer's relay connection was down, and its offer proves that it is up again. In all so many replies at once, and
+#: then one in so many seconds, or two nodes that cannot be punched would answer each other for ever.
 REPLY_INTERVAL = 0.25
+REPLY_BURST = 4.0
+REPLY_REFILL = 10.0
 
 
 class Offers:
     """The times of offers to and from one node."""
 
-    __slots__ = ("_accepted_at", "_last", "_left", "_replied_at", "_sent_at")
+    __slots__ = ("_accepted_at", "_last", "_left", "_replied_at", "_replies", "_sent_at")
 
     def __init__(self, now: float) -> None:
         self._sent_at: float | None = None
         self._replied_at = now - REPLY_INTERVAL
+        self._replies = REPLY_BURST
         self._accepted_at = now
         self._left = ACCEPT_BURST
         self._last: frozenset[Addr] = frozenset()
@@ -55,7 +59,10 @@ class Offers:
 
     def may_reply(self, now: float) -> bool:
         """Whether an offer that arrived is answered with ours; if so, that is noted."""
-        if now - self._replied_at < REPLY_INTERVAL:
+        passed = now - self._replied_at
+        left = min(REPLY_BURST, self._replies + passed / REPLY_REFILL)
+        if passed < REPLY_INTERVAL or left < 1:
             return False
+        self._replies = left - 1
         self._replied_at = self._sent_at = now
         return True

@@ -81,6 +81,12 @@ ROUND_OFFSETS = (0.0, 0.015, 0.035, 0.07, 0.12, 0.2, 0.35, 0.6, 1.0)
 ROUND_INTERVAL = 0.9
 #: Rounds while nothing waits: the ping interval is the promise then.
 IDLE_ROUND_INTERVAL = 4.5
+#: Bytes around the padding of a ping: 78 of disco, 46 of the message.
+PING_OVERHEAD = 124
+#: A pong with an IPv4 or IPv6 address: 78 of disco, 33 of the message.
+PONG_SIZE = 111
+#: Seconds of rounds without success after which a pair whose data the relay carries asks at the idle rhythm only.
+CALM_AFTER = 10.0
 #: A new cause restarts the dense rounds at most this often, so that a storm of changes makes no storm of pings.
 RESTART_INTERVAL = 0.05
 
@@ -105,6 +111,10 @@ class ProbeRhythm:
     def is_first_round(self) -> bool:
         """Whether the round that is due is the first one since its cause."""
         return self._step == 0
+
+    def age(self, now: float) -> float:
+        """Seconds since the last cause."""
+        return 0.0 if self._started is None else now - self._started
 
     def start(self, now: float, why: str) -> None:
         """Begin dense rounds, for a reason that is worth telling."""

@@ -81,12 +81,17 @@ def test_protocol_module_imports_nothing_of_the_lab(path: Path) -> None:
     ]
 
 
+#: Modules above 600 lines, with the reason why they are one (STYLE: "explain in review above 600, never 1,000").
+EXPLAINED = {
+    "iroh_py/proto/node_state.py": "one machine; every decision with a table of its own has left already"
+}
+
+
 def test_no_module_is_longer_than_six_hundred_lines() -> None:
     """A file that grew beyond this has a seam somewhere (STYLE, sizes)."""
-    long = {
-        ids(p): n
+    sizes = {
+        ids(p): len(p.read_text().splitlines())
         for pkg in ("iroh_py", "netns_fixtures", "pytest_iroh")
         for p in modules(pkg)
-        if (n := len(p.read_text().splitlines())) > 600
     }
-    assert not long
+    assert not {name: size for name, size in sizes.items() if size > (660 if name in EXPLAINED else 600)}
