@@ -48,7 +48,7 @@ PY
     fi
     [ -x "$venv/bin/python" ] || "$python" -m venv "$venv" || fail "cannot make a virtual environment in $venv"
     if [ -w "$root" ]; then source_arg="-e $root[dev]"; else source_arg="$root[dev]"; fi
-    "$venv/bin/python" -m pip install -q --disable-pip-version-check $source_arg ||
+    "$venv/bin/python" -m pip install -qq --disable-pip-version-check $source_arg ||
       fail "pip could not install iroh-py and its dependencies (see above); is a package index reachable?"
     printf '%s' "$key" >"$venv/.iroh-py-ready"
   ) 9>"$venv.lock" || exit 1
