@@ -48,6 +48,8 @@ DIRECT_AGAIN_TIMEOUT = 10.0
 CALM = 2.0
 #: Seconds in which a loop reads what the kernel had before the change; below the 20 ms between two messages.
 STALE = 0.005
+#: Seconds between our runs side by side: they share a process, and two that heal at once would measure each other.
+STAGGER = 1.5
 #: Seconds between two questions to an official peer.
 ASK_INTERVAL = 0.1
 
@@ -477,10 +479,18 @@ async def measure(
         if side != "ours":
             row.runs[side] = list(await asyncio.gather(*(official(side, scenario, rtt) for _ in repeat)))
         elif scenario.outage:
-            row.runs[side] = list(await asyncio.gather(*(ours(scenario, rtt, story) for _ in repeat)))
+            row.runs[side] = list(
+                await asyncio.gather(*(later(i * STAGGER, ours(scenario, rtt, story)) for i in repeat))
+            )
         else:
             row.runs[side] = [await ours(scenario, rtt, story) for _ in repeat]
     return row
+
+
+async def later(delay: float, run: Awaitable[Outcome]) -> Outcome:
+    """Begin a run some seconds later."""
+    await asyncio.sleep(delay)
+    return await run
 
 
 def table(rows: list[Row], sides: list[str]) -> Table:
