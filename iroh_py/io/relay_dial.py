@@ -149,6 +149,7 @@ class RelayDialer:
         """The first upgraded connection. Raises ConnectError (ConnectTimeoutError after 10 s)."""
         self._changed.clear()
         race = _Race(self, eager=eager)
+        upgraded: Upgraded | None = None
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 upgraded = await race.run()
@@ -161,7 +162,12 @@ class RelayDialer:
             self._known_good = False
             raise
         finally:
-            await race.close()
+            try:
+                await race.close()
+            except asyncio.CancelledError:
+                if upgraded is not None:
+                    upgraded.abort()  # given up after the race was won: nobody else knows the winner
+                raise
         self._known_good = True
         return upgraded
 
@@ -255,10 +261,9 @@ class _Race:
     async def close(self) -> None:
         """Give up all attempts and wait until they are gone."""
         for task in self._running:
+            task.add_done_callback(_drop)  # also when we are cancelled while we wait
             task.cancel()
-        for result in await asyncio.gather(*self._running, return_exceptions=True):
-            if isinstance(result, Upgraded):
-                result.abort()
+        await asyncio.gather(*self._running, return_exceptions=True)
         self._running.clear()
 
     def _start_due(self, plan: _Plan) -> None:
@@ -290,6 +295,12 @@ class _Race:
             elif error is not None:
                 raise error
         return None
+
+
+def _drop(task: asyncio.Task[Upgraded]) -> None:
+    """Drop what an attempt won that nobody wants any more."""
+    if not task.cancelled() and task.exception() is None:
+        task.result().abort()
 
 
 async def login(upgraded: Upgraded) -> None:
