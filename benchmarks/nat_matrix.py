@@ -111,8 +111,9 @@ def page(pairs: list[Pair], repeat: int) -> str:
     lines = [
         "# NAT by NAT: who goes direct, and how soon",
         "",
-        "Written by `python benchmarks/nat_matrix.py`; do not edit. Two hosts behind a NAT each, IPv4 alone;",
-        "the client knows the server's key and relay and nothing else, so every pair starts relayed. Milliseconds from",
+        "Written by `python benchmarks/nat_matrix.py`; do not edit. Two hosts behind a NAT each, IPv4",
+        "alone; the client knows the server's key and relay and nothing else, so every pair starts",
+        "relayed. Milliseconds from",
         "`connect()` until **both** sides send payload straight to each other: median (fastest..slowest) of",
         f"{repeat} runs. *Relayed*: no direct path within {PATIENCE:g} s, and data flows over the relay. A row dials,",
         "a column is dialled, so every unequal pair stands here in both roles. Between strict and moderate the port is",

@@ -30,8 +30,8 @@ async def test_add_faster_link(lab: Lab, relay: Relays, endpoints: Endpoints, si
     mover.interface("eth1").up()
     await pair.side(side).way(to(peer.ip), STEP, "way to the peer in the LAN")
     await pair.ping()
-    # Not within STEP: a peer that has used the old path within a second, and has the higher id, leaves a better one to the
-    # next heartbeat (node_state._settle, ``given``). One run in four; upstream's own limit is 15 s.
+    # Not within STEP: a peer that has used the old path within a second, and has the higher id, leaves a better one
+    # to the next heartbeat (node_state._settle, ``given``). One run in four; upstream's own limit is 15 s.
     await pair.other(side).way(
         to(mover.interface("eth1").ip), PING_INTERVAL + STEP, "way to the mover in the LAN"
     )
