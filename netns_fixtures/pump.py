@@ -73,7 +73,9 @@ class Pump:
     def _drain(self, sink: Sink, output: int) -> None:
         """What is in the pipe now. A grandchild may hold it open; what that writes later still comes."""
         entry = self._watched.get(output)
-        if entry is not None and entry[0] is sink and not entry[2]:  # else its number is another descriptor by now
+        if (
+            entry is not None and entry[0] is sink and not entry[2]
+        ):  # else its number is another descriptor by now
             try:
                 while self._read(sink, output, once=False):
                     pass

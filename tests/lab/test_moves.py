@@ -83,7 +83,10 @@ async def test_network_renumbered_connection_heals(
 ) -> None:
     """The router hands out another subnet, behind the same NAT."""
     home = build(lab, "home")
-    async with endpoints.connect(home.mover, home.peer) as connection, heals(connection, within=SEEN) as healing:
+    async with (
+        endpoints.connect(home.mover, home.peer) as connection,
+        heals(connection, within=SEEN) as healing,
+    ):
         home.home.renumber()
     assert healing.direct
 
@@ -101,7 +104,10 @@ async def test_second_uplink_takes_over(
         "default-route": lambda: home.mover.set_default_route("wwan0"),
         "metric": lambda: home.mover.set_metric("wwan0", 1),
     }
-    async with endpoints.connect(home.mover, home.peer) as connection, heals(connection, within=SEEN) as healing:
+    async with (
+        endpoints.connect(home.mover, home.peer) as connection,
+        heals(connection, within=SEEN) as healing,
+    ):
         acts[how]()
     assert healing.direct
 
@@ -169,7 +175,10 @@ async def test_twenty_flaps_connection_survives(
 ) -> None:
     """M20: a loose plug."""
     home = build(lab, "plain")
-    async with endpoints.connect(home.mover, home.peer) as connection, heals(connection, within=SEEN) as healing:
+    async with (
+        endpoints.connect(home.mover, home.peer) as connection,
+        heals(connection, within=SEEN) as healing,
+    ):
         for _ in range(20):
             home.mover.link.down()
             await asyncio.sleep(0.05)  # the rhythm of the flaps

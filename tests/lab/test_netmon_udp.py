@@ -59,7 +59,9 @@ async def exchange(host: Host, family: Family, via: int) -> Addr:
     sender = AsyncUdpSocket(here.socket, family, ANY[family], 0, lambda batch: None)
     try:
         async with asyncio.timeout(5):
-            while not seen:  # a link that just came up may lose the first ones while neighbours find each other
+            while (
+                not seen
+            ):  # a link that just came up may lose the first ones while neighbours find each other
                 assert sender.send([b"x" * 100] * 3, (WORLD[family], receiver.local_addr[1]), via) == 3
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(arrived.wait(), 0.1)
