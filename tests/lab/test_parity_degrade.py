@@ -12,7 +12,6 @@ from netns_fixtures.presets import degrade
 from pytest_iroh import Endpoints
 from pytest_iroh.relays import Relays
 
-
 #: The losses of the last rung, the same in each run. Its bursts count frames (40 on average), and a host that dials its
 #: relay in vain sends few: with drawn seeds one run in ten found no relay at all within the limit of 100 s.
 ABSURD, ABSURD_SEED = 8, 3
