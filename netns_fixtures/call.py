@@ -37,7 +37,7 @@ def run_call(
 ) -> T:
     """See ``Node.run``."""
     label = f"{getattr(fn, '__module__', '')}.{getattr(fn, '__qualname__', repr(fn))}"
-    deadline = None if timeout is None else time.monotonic() + timeout
+    deadline = None if timeout is None else time.monotonic() + timeout * node.lab.timeout_scale
     payload = _payload(fn, args, kwargs)
     ours, theirs = socket.socketpair()
     with ours:

@@ -43,6 +43,8 @@ class Lab:
         self.routers: dict[str, Router] = {}
         self.hosts: dict[str, Host] = {}
         self.number = 0
+        #: What deadlines of the hosts' processes are multiplied by, for slow machines.
+        self.timeout_scale = 1.0
         self._log = EventLog()
         self._lock = threading.RLock()
         self._agent: Agent | None = None
@@ -143,6 +145,11 @@ class Lab:
     def mode(self) -> str:
         """How the agent got its rights: "root" or "userns"; "" before the lab is built."""
         return self._agent.mode if self._agent else ""
+
+    @property
+    def agent_pid(self) -> int:
+        """The process that holds the namespaces; 0 before the lab is built."""
+        return self._agent.pid if self._agent else 0
 
     @property
     def capabilities(self) -> Capabilities:

@@ -124,6 +124,7 @@ class Node:
                 stdin=plumbing.stdin,
                 ended=self._ended,
                 log=self._append_log,
+                timeout_scale=self.lab.timeout_scale,
             )
         shown = " ".join(process.argv)
         self.lab.log_event(

@@ -28,7 +28,7 @@ class HostProcess:
     """A process in a host. stdout and stderr are captured together, in order, as they come.
 
     ``output`` is what it wrote so far (``str``, or use ``output_bytes``); ``wait_for_output`` waits for a
-    line.
+    line. Deadlines are seconds, times the ``timeout_scale`` of its lab.
     """
 
     def __init__(
@@ -41,6 +41,7 @@ class HostProcess:
         stdin: IO[bytes] | None,
         ended: Callable[[HostProcess], int],
         log: Callable[[bytes], None],
+        timeout_scale: float = 1.0,
     ) -> None:
         self.argv = argv
         self.node = node
@@ -49,6 +50,7 @@ class HostProcess:
         self._pidfd = pidfd
         self._ended = ended
         self._log = log
+        self._timeout_scale = timeout_scale
         self._output = bytearray()
         self._returncode: int | None = None
         self._changed = threading.Condition()
@@ -84,6 +86,8 @@ class HostProcess:
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait for the end, seconds at most; returns the status. Raises TimeoutError quoting the output."""
+        if timeout is not None:
+            timeout *= self._timeout_scale
         with self._changed:
             if not self._changed.wait_for(lambda: self._returncode is not None, timeout):
                 raise TimeoutError(f"{self!r} did not end within {timeout:g} s; it wrote: {self._tail()}")
@@ -102,6 +106,7 @@ class HostProcess:
 
         Raises TimeoutError, or CommandFailed where the process ended without writing it.
         """
+        timeout *= self._timeout_scale
         deadline = time.monotonic() + timeout
         expression = re.compile(pattern, re.MULTILINE)
         with self._changed:

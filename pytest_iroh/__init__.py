@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from pytest_iroh.expect import wait_direct as wait_direct
     from pytest_iroh.healing import DidNotHeal as DidNotHeal
     from pytest_iroh.healing import Healing as Healing
+    from pytest_iroh.lab_fixtures import LabNodes as LabNodes
+    from pytest_iroh.lab_fixtures import lab_fixture as lab_fixture
     from pytest_iroh.labs import LabFactory as LabFactory
     from pytest_iroh.timeline import Recorder as Recorder
 
@@ -32,9 +34,11 @@ _HOMES = {
     "Endpoints": "pytest_iroh.endpoints",
     "Healing": "pytest_iroh.healing",
     "LabFactory": "pytest_iroh.labs",
+    "LabNodes": "pytest_iroh.lab_fixtures",
     "Recorder": "pytest_iroh.timeline",
     "echo": "pytest_iroh.echoing",
     "heals": "pytest_iroh.assertion",
+    "lab_fixture": "pytest_iroh.lab_fixtures",
     "serve_echo": "pytest_iroh.echoing",
     "stays_relayed": "pytest_iroh.expect",
     "wait_direct": "pytest_iroh.expect",
@@ -47,9 +51,11 @@ __all__ = [
     "Endpoints",
     "Healing",
     "LabFactory",
+    "LabNodes",
     "Recorder",
     "echo",
     "heals",
+    "lab_fixture",
     "serve_echo",
     "stays_relayed",
     "wait_direct",

@@ -65,7 +65,8 @@ def header(config: pytest.Config) -> str:
     kept = "no artifacts"
     if settings.artifacts != "off":
         kept = f"artifacts {settings.artifacts} in {os.path.relpath(settings.output)}"
-    return f"netns: Linux {os.uname().release}, {features}; {kept}"
+    only = "; topology only, no test body runs" if settings.topology_only else ""
+    return f"netns: Linux {os.uname().release}, {features}; {kept}{only}"
 
 
 def check(item: pytest.Item) -> None:

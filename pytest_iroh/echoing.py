@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 
 from iroh_py import Connection, Endpoint, IrohError, RecvStream, SendStream
+from pytest_iroh.timeline import scaled
 
 #: The application protocol of our test services.
 ECHO_ALPN = "iroh-py/echo/0"
@@ -57,8 +58,11 @@ async def _datagrams(connection: Connection) -> None:
 
 
 async def echo(connection: Connection, data: bytes, timeout: float = 10.0) -> bytes:
-    """Send bytes over a new stream and return what comes back. Raises TimeoutError, ConnectionLostError."""
-    async with asyncio.timeout(timeout):
+    """Send bytes over a new stream and return what comes back.
+
+    ``timeout``: seconds, times the option ``--netns-timeout-scale``. Raises TimeoutError, ConnectionLostError.
+    """
+    async with asyncio.timeout(scaled(timeout)):
         send, recv = connection.open_bi()
 
         async def push() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from iroh_py import Connection
-from pytest_iroh.timeline import Recorder
+from pytest_iroh.timeline import scaled
 
 
 def _is_verdict(info: object) -> bool:
@@ -20,8 +20,7 @@ async def wait_direct(connection: Connection, within: float = 10.0) -> None:
     use.
     """
     __tracebackhide__ = _is_verdict
-    recorder = Recorder.current()
-    within *= recorder.timeout_scale if recorder else 1.0
+    within = scaled(within)
     try:
         async with asyncio.timeout(within):
             await connection.watch_path().wait_until(lambda path: path.direct)

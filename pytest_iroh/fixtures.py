@@ -34,7 +34,7 @@ def recorder(request: pytest.FixtureRequest) -> Recorder:
 @pytest.fixture(scope="session")
 def lab_factory(request: pytest.FixtureRequest) -> Iterator[LabFactory]:
     """Makes labs that live until you close them, or the session ends; for fixtures of any scope."""
-    factory = LabFactory(settings_of(request.config).seed)
+    factory = LabFactory.of(settings_of(request.config))
     yield factory
     factory.close()
 
@@ -45,7 +45,7 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
 
     The test is skipped where no lab can be built.
     """
-    factory = LabFactory(settings_of(request.config).seed)
+    factory = LabFactory.of(settings_of(request.config))
     yield factory(request.node.name)
     factory.close()
 

@@ -105,7 +105,7 @@ OPTIONS = (
         "timeout-scale",
         _scale,
         1.0,
-        "multiply the deadlines of heals() and wait_direct(), for slow machines (default: 1)",
+        "multiply every deadline of labs, endpoints and packet assertions, for slow machines (default: 1)",
         "FACTOR",
     ),
     Option(
@@ -129,6 +129,18 @@ OPTIONS = (
         "where to keep them, below the root directory (default: test-results)",
         "DIRECTORY",
     ),
+    Option(
+        "pause-on-failure",
+        _flag,
+        False,
+        "when a test fails, hold its lab, print how to enter each host, and wait for Enter",
+    ),
+    Option(
+        "topology-only",
+        _flag,
+        False,
+        "set up the fixtures of every test and build their labs, but run no test body",
+    ),
 )
 
 
@@ -141,6 +153,8 @@ class Settings:
     seed: int | None
     artifacts: ArtifactPolicy
     output: Path
+    pause_on_failure: bool
+    topology_only: bool
     told: bool
 
 
@@ -176,6 +190,8 @@ def read_options(config: pytest.Config) -> Settings:
         seed=values["seed"],
         artifacts=cast(ArtifactPolicy, values["artifacts"]),
         output=config.rootpath / values["output"],
+        pause_on_failure=values["pause-on-failure"],
+        topology_only=values["topology-only"],
         told=any(told for _value, told in found.values()),
     )
 

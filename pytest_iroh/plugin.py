@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pytest_iroh import capabilities, missing, options, report, virtual
+from pytest_iroh import capabilities, links, missing, options, pause, report, topology_only, virtual
 from pytest_iroh import collectors as collectors  # registers them
 from pytest_iroh.attempt import Attempt
 from pytest_iroh.fixtures import endpoint_config as endpoint_config
@@ -40,6 +40,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Register the markers; a bad option ends the run here."""
     options.settings_of(config)
+    pause.check(config)
+    links.HtmlLinks.register(config)
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
 
@@ -78,6 +80,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     """Turn a missing feature into a skip: labs are built at the first verb, inside the test."""
     __tracebackhide__ = True
+    topology_only.take(item)
     with missing.gives_up(item):
         return (yield)
 
@@ -94,10 +97,21 @@ def pytest_runtest_makereport(
     return made
 
 
-def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Count what was not tested for want of a feature."""
+@pytest.hookimpl(trylast=True)
+def pytest_exception_interact(node: Any) -> None:
+    """Hold the lab of a failed test, where asked to; last, when pytest-timeout has stopped its clock."""
+    if isinstance(node, pytest.Item):
+        pause.hold(node)
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Count what was not tested for want of a feature, and say what else was unusual."""
     reports = [each for group in terminalreporter.stats.values() for each in group]
-    lines = missing.summary(reports)
+    lines = [
+        *missing.summary(reports),
+        *topology_only.summary(config, reports),
+        *report.flaky(reports),
+    ]
     if lines:
         terminalreporter.section("netns")
         for line in lines:

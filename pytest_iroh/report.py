@@ -1,18 +1,18 @@
-"""What a failed test says about its network: a section of the report, and files."""
+"""What a failed test says about its network: a section of the report, properties, and files."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
 
+from pytest_iroh import links
 from pytest_iroh.attempt import Attempt
 from pytest_iroh.evidence import describe_lab
 from pytest_iroh.timeline import SimEvents
 
-#: The property of a report that names the directory of its artifacts, in JUnit files as well.
-PROPERTY = "netns_artifacts"
 SECTION = "netns story"
 
 
@@ -26,15 +26,36 @@ def add_story(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.Tes
     if report.when == "call" or report.failed:
         evidence.outcome, evidence.duration = report.outcome, call.duration
         evidence.reason = evidence.reason or report.longreprtext
+        _describe(item, attempt, report)
     # The labs still stand after "setup" and "call"; after "teardown" only a failed tear-down has news.
     due = report.failed or (report.when == "call" and evidence.wanted(attempt.failed))
     if due and evidence.wanted(attempt.failed) and evidence.save() is not None:
-        entry = (PROPERTY, str(evidence.directory))
-        if entry not in item.user_properties:
-            item.user_properties.append(entry)
-            report.user_properties.append(entry)
+        links.add_property(item, report, links.ARTIFACTS, evidence.directory)
     if report.failed and not evidence.empty:
         report.sections.append((SECTION, _story(attempt, call)))
+
+
+def flaky(reports: Iterable[Any]) -> list[str]:
+    """A line per test that failed at first and passed when it was run again, and one with their number."""
+    lines = []
+    for report in reports:
+        properties = dict(getattr(report, "user_properties", ()))
+        if getattr(report, "when", "") == "call" and report.passed and links.ATTEMPT in properties:
+            kept = [os.path.relpath(directory) for directory in links.artifact_directories(report)]
+            where = f"; what happened before: {', '.join(kept)}" if kept else ""
+            lines.append(f"flaky: {report.nodeid} passed at attempt {properties[links.ATTEMPT]}{where}")
+    return [f"{len(lines)} flaky", *lines] if lines else []
+
+
+def _describe(item: pytest.Item, attempt: Attempt, report: pytest.TestReport) -> None:
+    """The properties by which a run can be repeated, also of tests that passed."""
+    for lab in attempt.recorder.labs:
+        if lab.seed is not None:
+            links.add_property(item, report, links.SEED, lab.seed)
+        if engine := getattr(lab, "link_engine", ""):
+            links.add_property(item, report, links.ENGINE, engine)
+    if attempt.number > 1:
+        links.add_property(item, report, links.ATTEMPT, attempt.number)
 
 
 def _story(attempt: Attempt, call: pytest.CallInfo[None]) -> str:

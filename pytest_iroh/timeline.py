@@ -122,6 +122,12 @@ def now() -> float:
     return time.monotonic()
 
 
+def scaled(seconds: float) -> float:
+    """A deadline as this run wants it: times the option ``--netns-timeout-scale``, outside of tests as it is."""
+    recorder = Recorder.current()
+    return seconds * (recorder.timeout_scale if recorder is not None else 1.0)
+
+
 class Recorder:
     """Collects entries from labs and endpoints until ``stop``. Safe to use from several threads."""
 

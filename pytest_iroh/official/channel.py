@@ -11,6 +11,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from pytest_iroh.official.errors import OfficialCallFailed, OfficialDied, OfficialTimeout
+from pytest_iroh.timeline import scaled
 
 GRACE = 2.0
 """Seconds that the runner gets to answer beyond the time it was given: it keeps time itself."""
@@ -47,9 +48,11 @@ class Channel:
     def call(self, command: str, *, within: float, **arguments: Any) -> Message:
         """Have the runner carry out one command; return its result.
 
-        Raises OfficialTimeout after ``within`` seconds, OfficialCallFailed with the bindings' message,
+        ``within``: seconds, times ``--netns-timeout-scale``; then it raises OfficialTimeout. Raises
+        OfficialCallFailed with the bindings' message,
         OfficialDied when the runner is gone.
         """
+        within = scaled(within)
         number = next(self._numbers)
         request = {"id": number, "command": command, "within": within, **arguments}
         answer: Future[Message] = Future()

@@ -12,6 +12,7 @@ from netns_fixtures.tap import Frame
 from pytest_iroh.packets.expression import compile_filter
 from pytest_iroh.packets.notes import describe, route
 from pytest_iroh.packets.views import view
+from pytest_iroh.timeline import scaled
 
 #: A filter as text (see ``expression``), or a function of a scapy packet.
 Filter = str | Callable[[Any], object]
@@ -49,11 +50,12 @@ def assert_packet(
 ) -> Any:
     """At least one packet passes a filter, or exactly ``count``; returns the first one, as a scapy packet.
 
-    ``within``: seconds to wait for it, while the capture runs. Raises PacketAssertionError, FilterError.
+    ``within``: seconds to wait for it, while the capture runs (times ``--netns-timeout-scale``). Raises
+    PacketAssertionError, FilterError.
     """
     __tracebackhide__ = True
     wanted = 1 if count is None else count
-    deadline = time.monotonic() + within
+    deadline = time.monotonic() + scaled(within)
     while len(found := find(capture, filter, since=since, until=until)) < wanted:
         if not (capture.running and capture.wait(max(0.0, deadline - time.monotonic()))):
             break

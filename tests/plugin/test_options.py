@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from pytest_iroh import pause
 from pytest_iroh.options import OPTIONS, Option, settings_of
 
 VALUES = {
@@ -12,11 +13,13 @@ VALUES = {
     "seed": ("42", 42),
     "artifacts": ("off", "off"),
     "output": ("elsewhere", None),
+    "pause-on-failure": ("yes", True),
+    "topology-only": ("1", True),
 }
 
 
 def _arguments(option: Option, text: str) -> list[str]:
-    return [option.flag] if option.name == "strict" else [option.flag, text]
+    return [option.flag] if VALUES[option.name][1] is True else [option.flag, text]
 
 
 def _ini(pytester: pytest.Pytester, option: Option, text: str) -> None:
@@ -33,6 +36,7 @@ def test_option_is_read_from(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, option: Option, place: str
 ) -> None:
     """Each option can be given in each of three places."""
+    monkeypatch.setattr(pause, "check", lambda _config: None)  # it wants a terminal
     text, value = VALUES[option.name]
     arguments = []
     if place == "command line":
@@ -130,6 +134,37 @@ def test_timeout_scale_stretches_heals(pytester: pytest.Pytester) -> None:
     )
 
     pytester.runpytest("--netns-timeout-scale=3").assert_outcomes(passed=1)
+
+
+@pytest.mark.requires_netns
+def test_timeout_scale_stretches_every_wait(pytester: pytest.Pytester) -> None:
+    """Processes, functions in hosts, and packet assertions wait as many times longer as the option says."""
+    pytester.makepyfile(
+        """
+        import socket, time
+        import pytest
+        from netns_fixtures.capture import capture
+        from pytest_iroh.packets import assert_packet
+
+        def late(seconds, step):
+            started = time.monotonic()
+            with pytest.raises((TimeoutError, AssertionError)):
+                step()
+            return seconds * 0.95 <= time.monotonic() - started
+
+        def test_waits(lab):
+            laptop = lab.host("laptop", uplink=lab.router("home"))
+            sleeper = laptop.popen(["sleep", "100"])
+            assert lab.timeout_scale == 20
+            assert late(0.2, lambda: sleeper.wait(0.01))
+            assert late(0.2, lambda: sleeper.wait_for_output("never", 0.01))
+            with capture(laptop) as packets:
+                assert late(0.2, lambda: assert_packet(packets, "tcp", within=0.01))
+            assert laptop.run(time.sleep, 0.2, timeout=0.1) is None
+        """
+    )
+
+    pytester.runpytest("--netns-timeout-scale=20", "--netns-strict").assert_outcomes(passed=1)
 
 
 @pytest.mark.usefixtures("fake_labs")
