@@ -27,6 +27,8 @@ if TYPE_CHECKING:
         LabError,
         LinkEngineError,
         MissingCapability,
+        ScenarioError,
+        TimelineError,
         TopologyError,
     )
     from netns_fixtures.events import LabEvent
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
     from netns_fixtures.nat import NatKind
     from netns_fixtures.process import HostProcess
     from netns_fixtures.router import Nat, Router
+    from netns_fixtures.scenario import Scenario, load_scenario
+    from netns_fixtures.timeline import Timeline
 
 #: Where the public names live. They are imported at first use: the lab agent and the wire are processes of
 #: this package, too, and must start fast.
@@ -48,6 +52,8 @@ _HOMES = {
     "LabError": "errors",
     "LinkEngineError": "errors",
     "MissingCapability": "errors",
+    "ScenarioError": "errors",
+    "TimelineError": "errors",
     "TopologyError": "errors",
     "LabEvent": "events",
     "Capabilities": "features",
@@ -59,6 +65,9 @@ _HOMES = {
     "HostProcess": "process",
     "Nat": "router",
     "Router": "router",
+    "Scenario": "scenario",
+    "Timeline": "timeline",
+    "load_scenario": "scenario",
 }
 
 __all__ = [
@@ -78,7 +87,12 @@ __all__ = [
     "Nat",
     "NatKind",
     "Router",
+    "Scenario",
+    "ScenarioError",
+    "Timeline",
+    "TimelineError",
     "TopologyError",
+    "load_scenario",
 ]
 
 

@@ -6,6 +6,8 @@
     |- MissingCapability   the machine cannot do it (a kernel feature, a right, a program); says what helps
     |- CommandFailed       a program or function that ran in a host failed
     |- TopologyError       the description is impossible (also a ValueError): a name twice, a full subnet
+    |  `- ScenarioError    the same in a scenario file: names the place in it
+    |- TimelineError       a step of a timeline failed; says which
     |- LabClosed           a verb on a lab that you closed
     |- AgentDied           the process that owns the namespaces is gone, and every namespace with it
     `- LinkEngineError     a link cannot be impaired; never silently unimpaired
@@ -62,3 +64,24 @@ class AgentDied(LabError):
 
 class LinkEngineError(LabError):
     """No engine can impair this link here."""
+
+
+class TimelineError(LabError):
+    """A step of a timeline failed; ``step`` is its number from 1, ``text`` what it was, ``at`` when it was due.
+
+    The cause (``__cause__``) is what the step raised. Steps after it were not done.
+    """
+
+    def __init__(self, step: int, text: str, at: float, reason: str) -> None:
+        super().__init__(step, text, at, reason)
+        self.step = step
+        self.text = text
+        self.at = at
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"step {self.step} of the timeline, at {self.at:g} s, {self.text}: {self.reason}"
+
+
+class ScenarioError(TopologyError):
+    """A scenario file cannot be meant: says where in the file, and what would be right."""

@@ -13,6 +13,7 @@ from netns_fixtures.ops import Op
 from netns_fixtures.plug import Assigned, Plug
 from netns_fixtures.router import Router
 from netns_fixtures.topology import HostPlan
+from netns_fixtures.verbs import handle
 
 if TYPE_CHECKING:
     from netns_fixtures.lab import Lab
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 _STEP_BACK = 1000
 
 
+@handle()
 class Host(Node):
     """A host of a lab; made by ``lab.host()``. Where ``interface`` is None, its first one is meant."""
 

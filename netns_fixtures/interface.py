@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from netns_fixtures.errors import TopologyError
-from netns_fixtures.link import LinkCondition
+from netns_fixtures.link import LinkCondition, LinkFields
 from netns_fixtures.ops import Op, SetCondition, Splice
 from netns_fixtures.plug import FABRIC, Plug
+from netns_fixtures.verbs import handle
 
 if TYPE_CHECKING:
     from netns_fixtures.lab import Lab
@@ -17,6 +18,7 @@ Direction = Literal["both", "egress", "ingress"]
 _CLEAR = LinkCondition()
 
 
+@handle()
 class Interface:
     """One end of a cable. Every verb takes effect before it returns, and is an event of the lab."""
 
@@ -115,7 +117,10 @@ class Interface:
             )
 
     def condition(
-        self, condition: LinkCondition | None = None, direction: Direction = "both", **fields: Any
+        self,
+        condition: LinkCondition | None = None,
+        direction: Direction = "both",
+        **fields: Unpack[LinkFields],
     ) -> None:
         """Impair the link: what happens to frames that leave the host (egress), reach it (ingress), or both.
 
@@ -154,7 +159,7 @@ class Interface:
     def _splice(self, egress: LinkCondition, ingress: LinkCondition) -> Splice:
         plug = self.plug
         wire, end_a, far_a, end_b, far_b = (self.lab.topology.next_index() for _ in range(5))
-        seed = self.lab.wire_seed(plug.port)
+        seed = self.lab.wire_seed(plug.owner, plug.name)
         here = plug.segment.bridge
         return Splice(
             FABRIC, plug.port, plug.port, here, wire, end_a, far_a, end_b, far_b, egress, ingress, seed
@@ -164,7 +169,7 @@ class Interface:
         self.lab.log_event(kind, self.host, f"{self.host} {self.name} {what}", interface=self.name, **data)
 
 
-def _wanted(condition: LinkCondition | None, fields: dict[str, Any]) -> LinkCondition:
+def _wanted(condition: LinkCondition | None, fields: LinkFields) -> LinkCondition:
     if condition is not None and not isinstance(condition, LinkCondition):
         raise TopologyError(f"{condition!r} is no LinkCondition")
     base = condition or _CLEAR

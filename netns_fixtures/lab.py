@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from netns_fixtures.client import Agent, shared_agent
 from netns_fixtures.errors import AgentDied, LabClosed, TopologyError
@@ -24,9 +24,15 @@ from netns_fixtures.messages import Apply, CloseLab, OpenLab, Request
 from netns_fixtures.nat import NatKind
 from netns_fixtures.ops import Op, Splice
 from netns_fixtures.router import Router
+from netns_fixtures.tape import Tape
 from netns_fixtures.topology import RouterPlan, Topology
+from netns_fixtures.verbs import handle
+
+if TYPE_CHECKING:
+    from netns_fixtures.timeline import Timeline
 
 
+@handle(also=("router", "host"), but=("apply", "close"))
 class Lab:
     """Hosts and routers around an internet exchange. A context manager; or call :meth:`close`.
 
@@ -45,6 +51,7 @@ class Lab:
         self.number = 0
         #: What deadlines of the hosts' processes are multiplied by, for slow machines.
         self.timeout_scale = 1.0
+        self.tape = Tape()
         self._log = EventLog()
         self._lock = threading.RLock()
         self._agent: Agent | None = None
@@ -119,6 +126,12 @@ class Lab:
         """Make everything described so far; returns the lab. Raises MissingCapability, CommandFailed."""
         self.ready()
         return self
+
+    def timeline(self) -> Timeline:
+        """An empty timeline: ``at(2.0, laptop.link.down)``, then ``run()`` or ``with timeline.running():``."""
+        from netns_fixtures.timeline import Timeline  # few labs have one
+
+        return Timeline(self)
 
     # -- looking
 
@@ -215,6 +228,7 @@ class Lab:
                 raise
             self._wired = self._wired or any(isinstance(step, Splice) for step in steps)
             if first:
+                self.tape.begin(time.monotonic())
                 size = f"{len(self.hosts)} hosts, {len(self.routers)} routers"
                 text = f"lab {self.name} built: {size}, seed {self.seed}"
                 self.log_event("lab_built", "", text, seed=self.seed, mode=self.mode)
@@ -235,9 +249,9 @@ class Lab:
         began = verb[1] if verb is not None and verb[0] == threading.get_ident() else None
         return self._log.emit(kind, node, text, at=began, **data)
 
-    def wire_seed(self, link: int) -> int:
-        """The seed of one link: the same lab seed and description give the same."""
-        return random.Random(f"{self.seed}/{link}").getrandbits(64)
+    def wire_seed(self, node: str, interface: str) -> int:
+        """The seed of one link: the same lab seed and names give the same, whatever else is in the lab."""
+        return random.Random(f"{self.seed}/{node}/{interface}").getrandbits(64)
 
     def _started(self) -> Agent:
         if self._agent is None:

@@ -6,6 +6,7 @@ The same :class:`LinkCondition` drives both engines, netem and the userspace wir
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields, replace
+from typing import TypedDict
 
 from netns_fixtures.errors import TopologyError
 
@@ -18,6 +19,20 @@ DEFAULT_QUEUE = 0.1
 
 _PROBABILITIES = ("loss", "reorder", "duplicate", "corrupt")
 _DURATIONS = ("delay", "jitter", "queue")
+
+
+class LinkFields(TypedDict, total=False):
+    """The fields of a :class:`LinkCondition`, as keyword arguments of ``interface.condition()``."""
+
+    delay: float
+    jitter: float
+    loss: float
+    burst: float
+    rate: float | None
+    queue: float
+    reorder: float
+    duplicate: float
+    corrupt: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,11 +11,13 @@ from netns_fixtures.nat import NatKind, flush_text, next_ports
 from netns_fixtures.node import Node
 from netns_fixtures.ops import FlushConntrack, LoadRules, Op
 from netns_fixtures.topology import RouterPlan
+from netns_fixtures.verbs import handle
 
 if TYPE_CHECKING:
     from netns_fixtures.lab import Lab
 
 
+@handle()
 class Router(Node):
     """A router of a lab; made by ``lab.router()``."""
 
@@ -67,6 +69,7 @@ class Router(Node):
             self.lab.log_event("renumbered", self.name, text, before=before, after=self.lan)
 
 
+@handle()
 class Nat:
     """What a router does to addresses, and how that can change."""
 
