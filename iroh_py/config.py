@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TextIO
+
+from aioquic.quic.logger import QuicLogger
 
 from iroh_py.addr import RelayUrl
 from iroh_py.errors import LocalProtocolError
@@ -54,6 +56,10 @@ class EndpointConfig:
     port_prediction: bool = False
     #: Addresses this endpoint claims beside those it finds (a static port forwarding, for example).
     extra_addresses: tuple[tuple[str, int], ...] = ()
+    #: Where TLS secrets of connections are written (NSS key log format), with which Wireshark decrypts them.
+    key_log: TextIO | None = None
+    #: An aioquic qlog sink. Its packets take a slower way; traces with ``wanted(now)`` can stand back in a flood.
+    qlog: QuicLogger | None = None
     #: Discoveries (iroh_py.discovery) that are asked where peers are, and told where we are.
     discovery: tuple[object, ...] = field(default=())
     #: At most 245 bytes of the application's own that discovery publishes beside our addresses.

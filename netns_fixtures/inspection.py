@@ -13,6 +13,7 @@ from netns_fixtures.errors import LabError
 from netns_fixtures.messages import Reap, Spawn
 from netns_fixtures.node import Node
 from netns_fixtures.process import HostProcess, Plumbing, watch
+from netns_fixtures.tracked import tracked
 
 #: Seconds for all commands of a node together; each takes milliseconds.
 TIMEOUT = 10.0
@@ -30,12 +31,6 @@ _LOOK = (
     "ss --all --numeric --processes --udp --tcp",
     "nft list ruleset",
 )
-#: Newer kernels have no file of tracked connections; the tool asks over netlink.
-_TRACKED = (
-    'echo "# tracked connections"; if [ -r /proc/net/nf_conntrack ]; then cat /proc/net/nf_conntrack;'
-    " elif command -v conntrack >/dev/null; then conntrack -L 2>&1;"
-    ' else echo "(not available: the kernel has no /proc/net/nf_conntrack, and conntrack is not installed)"; fi'
-)
 
 
 def _script() -> str:
@@ -47,7 +42,7 @@ def _script() -> str:
             f'echo "# {command}"; if command -v {program} >/dev/null; then {command} 2>&1; '
             f'else echo "{missing}"; fi; echo'
         )
-    return "\n".join([*lines, _TRACKED])
+    return "\n".join(lines)
 
 
 def inspect(nodes: Iterable[Node], timeout: float = TIMEOUT) -> dict[str, str]:
@@ -61,7 +56,8 @@ def inspect(nodes: Iterable[Node], timeout: float = TIMEOUT) -> dict[str, str]:
         batch, waiting = waiting[:_AT_A_TIME], waiting[_AT_A_TIME:]
         started = [(node, _start(node)) for node in batch]
         for node, process in started:
-            found[node.name] = process if isinstance(process, str) else _finish(process, timeout)
+            said = process if isinstance(process, str) else _finish(process, timeout)
+            found[node.name] = f"{said}# tracked connections\n{_tracked(node)}\n"
     return found
 
 
@@ -85,6 +81,13 @@ def _start(node: Node) -> HostProcess | str:
     process = HostProcess(argv, node.name, pid, pidfd, stdin=None, ended=ended, log=lambda _data: None)
     watch(process, plumbing.output, pidfd)
     return process
+
+
+def _tracked(node: Node) -> str:
+    try:
+        return "\n".join(map(str, tracked(node))) or "none"
+    except (LabError, OSError) as error:
+        return f"(not available: {error})"
 
 
 def _finish(process: HostProcess, timeout: float) -> str:

@@ -11,14 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_iroh.endpoint_collector import KEY_LOG, EndpointCollector
 from pytest_iroh.evidence import Collector, Evidence, register, slug
 
 if TYPE_CHECKING:
     from netns_fixtures.recording import Recording
     from pytest_iroh.page import TopologyLog
 
-#: A collector may leave the text of an SSLKEYLOGFILE here: it goes into the capture files, and Wireshark decrypts.
-KEY_LOG = "key log"
 #: Nodes whose kernel is asked, hosts first.
 MAX_NODES = 60
 
@@ -147,6 +146,7 @@ def _again(evidence: Evidence, labs: list[Any]) -> str:
     return f"pytest {shlex.quote(evidence.nodeid)}{seed}"
 
 
+register(EndpointCollector())
 register(PacketCollector())
 register(PageCollector())
 # Last: asking takes longest, and its processes must not be in the others' evidence.

@@ -16,6 +16,7 @@ from typing import Any
 
 from iroh_py import Connection, Endpoint, EndpointConfig, SecretKey
 from pytest_iroh.echoing import ECHO_ALPN, serve_echo
+from pytest_iroh.qlog import EndpointLogs
 from pytest_iroh.sync import Portal, SyncConnection
 from pytest_iroh.timeline import Recorder
 
@@ -29,7 +30,7 @@ class Endpoints:
     """A factory of endpoints for one test; what it made is closed newest first, in its own loop.
 
     ``config``: of every endpoint that is given none. ``seed``: makes keys and choices of the endpoints
-    repeatable, for tests under virtual time.
+    repeatable, for tests under virtual time. ``logs``: where endpoints write their TLS secrets and qlog.
     """
 
     def __init__(
@@ -37,9 +38,11 @@ class Endpoints:
         recorder: Recorder | None = None,
         config: EndpointConfig | None = None,
         seed: int | None = None,
+        logs: EndpointLogs | None = None,
     ) -> None:
         self.recorder = recorder
         self.config = config
+        self._logs = logs
         self._rng = None if seed is None else random.Random(seed)
         self._made: dict[asyncio.AbstractEventLoop, _Bound] = {}
         self._errors: list[Exception] = []
@@ -67,12 +70,16 @@ class Endpoints:
             secret_key = secret_key or SecretKey(self._rng.randbytes(32))
             options.setdefault("rng", random.Random(self._rng.getrandbits(64)))
         bound = await self._bound_here()
+        who = name or str(getattr(host, "name", "endpoint"))
+        config = config or self.config or EndpointConfig()
+        if self._logs is not None:
+            config = self._logs.attach(config, who)
         endpoint = await Endpoint.bind(
-            network=host, alpns=tuple(alpns), secret_key=secret_key, config=config or self.config, **options
+            network=host, alpns=tuple(alpns), secret_key=secret_key, config=config, **options
         )
         bound.endpoints.append(endpoint)
         if self.recorder is not None:
-            self.recorder.watch_endpoint(endpoint, name or str(getattr(host, "name", "endpoint")))
+            self.recorder.watch_endpoint(endpoint, who)
         return endpoint
 
     async def bind_echo(self, host: Any = None, **options: Any) -> Endpoint:

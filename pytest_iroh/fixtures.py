@@ -12,6 +12,7 @@ import pytest
 
 from pytest_iroh import capabilities, virtual
 from pytest_iroh.attempt import Attempt
+from pytest_iroh.endpoint_collector import logs_of
 from pytest_iroh.labs import LabFactory
 from pytest_iroh.options import settings_of
 from pytest_iroh.timeline import Recorder
@@ -72,7 +73,9 @@ def endpoints(
         if needed in request.fixturenames:
             request.getfixturevalue(needed)  # made before us, it is closed after us
     run = virtual.run_of(request.node)
-    made = Endpoints(recorder, endpoint_config, seed=None if run is None else run.seed)
+    attempt = Attempt.of(request.node)
+    logs = None if attempt is None else logs_of(attempt.evidence)
+    made = Endpoints(recorder, endpoint_config, seed=None if run is None else run.seed, logs=logs)
     yield made
     made.close()
 

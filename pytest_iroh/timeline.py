@@ -122,6 +122,11 @@ def now() -> float:
     return time.monotonic()
 
 
+def epoch_offset() -> float:
+    """What must be added to a time of the timeline for seconds since 1970, as capture files have them."""
+    return time.time() - time.monotonic()
+
+
 def scaled(seconds: float) -> float:
     """A deadline as this run wants it: times the option ``--netns-timeout-scale``, outside of tests as it is."""
     recorder = Recorder.current()

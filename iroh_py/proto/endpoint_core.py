@@ -62,6 +62,8 @@ class EndpointCore:
             idle_timeout=config.idle_timeout,
             stream_window=config.stream_window,
             connection_window=config.connection_window,
+            secrets_log_file=config.key_log,
+            quic_logger=config.qlog,
         )
         self.table = SessionTable(secret_key, self.quic_config)
         self.entries: dict[Session, SessionEntry] = {}

@@ -8,7 +8,7 @@ import io
 from collections.abc import Iterator
 
 import pytest
-from aioquic.quic.logger import QuicLogger
+from aioquic.quic.logger import QuicLogger, QuicLoggerTrace
 from quic_pair import CONFIG, Pair, Side
 
 from iroh_py.errors import LocalProtocolError
@@ -278,6 +278,34 @@ def test_qlog_and_secrets_are_written_on_request() -> None:
     events = logger.to_dict()["traces"][0]["events"]
     assert sum(event["name"] == "transport:packet_sent" for event in events) > 80
     assert "CLIENT_TRAFFIC_SECRET_0" in secrets.getvalue()
+
+
+def test_a_trace_may_stand_back_and_come_again() -> None:
+    """While it wants nothing, packets go the fast way; none is lost in between, and its later entries are there."""
+
+    class Paced(QuicLoggerTrace):
+        asked = 0
+
+        def wanted(self, now: float) -> bool:
+            self.asked += 1
+            return self.asked % 3 == 0
+
+    class Logger(QuicLogger):
+        def start_trace(self, is_client: bool, odcid: bytes) -> Paced:
+            self._traces.append(Paced(is_client=is_client, odcid=odcid))
+            return self._traces[-1]
+
+    whole, paced = QuicLogger(), Logger()
+    counts = []
+    for logger in (whole, paced):
+        config = dataclasses.replace(CONFIG, quic_logger=logger)
+        pair = Pair.connected(client=config)
+        stream = pair.client.quic.open_stream(True)
+        pair.client.quic.write(stream, bytes(300_000), fin=True)
+        pair.run(lambda stream=stream, pair=pair: stream in pair.server.finished, within=2)
+        events = logger.to_dict()["traces"][0]["events"]
+        counts.append(sum(event["name"] == "transport:packet_sent" for event in events))
+    assert 0 < counts[1] < counts[0] * 0.8
 
 
 def test_bytes_of_one_batch_come_as_one_event() -> None:

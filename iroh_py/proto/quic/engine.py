@@ -70,6 +70,8 @@ class Engine(FlowControl):
             logger=self._logger,
             quic_logger=self._quic_logger,
         )
+        # Most engines have no trace, and most traces want everything.
+        self._trace = self._quic_logger if hasattr(self._quic_logger, "wanted") else None
         for limit in (self._local_max_streams_bidi, self._local_max_streams_uni):
             limit.value = limit.sent = config.max_streams
         self._datagrams_pending = deque(maxlen=config.datagram_queue)
@@ -119,7 +121,15 @@ class Engine(FlowControl):
         """The datagrams due; the address that aioquic gives with them is the constant one."""
         if not self._network_paths:
             return []
+        if self._trace is not None:
+            self._choose_log(now)
         return [data for data, _ in self.datagrams_to_send(now)]
+
+    def _choose_log(self, now: float) -> None:
+        """Between packets a trace may be left out, for as long as it wants nothing: packets then go the fast way."""
+        if self._state is not QuicConnectionState.TERMINATED:
+            trace = self._trace if self._trace.wanted(now) else None  # type: ignore[union-attr]
+            self._quic_logger = self._loss._quic_logger = trace
 
     def timer(self) -> float | None:
         """When ``fire`` is due."""

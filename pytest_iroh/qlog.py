@@ -1,0 +1,118 @@
+"""qlog and TLS secrets of a test's endpoints, kept in memory until somebody wants them.
+
+A qlog entry costs as much as a packet. That is nothing for a connection that is watched over, and too much for a
+transfer: a trace that gets many entries at once stands back for a while, and says so (``recording_paused``).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+from aioquic.quic.logger import QuicLogger, QuicLoggerTrace
+
+from iroh_py import EndpointConfig
+from pytest_iroh.evidence import slug
+from pytest_iroh.timeline import epoch_offset, now
+
+#: Entries of a connection that are kept, the newest; at 400 bytes each, 4 MB at most.
+MAX_ENTRIES = 10_000
+#: Entries that a trace takes in one go before it stands back, and seconds for which it does: 300 entries of some
+#: 20 us are 2 % of that time.
+BURST = 300
+REST = 0.3
+#: Seconds of rest after which a burst is forgotten.
+QUIET = 0.05
+#: Connections whose traces are kept per endpoint, the newest.
+MAX_TRACES = 50
+#: Characters of TLS secrets: some thousand connections.
+MAX_SECRETS = 4 << 20
+
+
+class Trace(QuicLoggerTrace):
+    """The trace of one connection; times are those of the test's timeline."""
+
+    def __init__(self, *, is_client: bool, odcid: bytes) -> None:
+        super().__init__(is_client=is_client, odcid=odcid)
+        self._events: deque[dict[str, Any]] = deque(maxlen=MAX_ENTRIES)
+        self._burst = 0
+        self._last = 0.0
+        self._until = 0.0
+
+    def wanted(self, now: float) -> bool:
+        """Asked by the engine before it sends: whether to log. ``now``: seconds of the engine's clock."""
+        if now < self._until:
+            return False
+        if now - self._last > QUIET:
+            self._burst = 0
+        self._last = now
+        if self._burst > BURST:
+            self._burst, self._until = 0, now + REST
+            data = {"seconds": REST, "reason": f"more than {BURST} entries without a pause"}
+            self.log_event(category="generic", event="recording_paused", data=data)
+            return False
+        return True
+
+    def log_event(self, *, category: str, event: str, data: dict[str, Any]) -> None:
+        """Keep an entry, stamped now."""
+        self._burst += 1
+        stamp = (now() + epoch_offset()) * 1000
+        self._events.append({"data": data, "name": f"{category}:{event}", "time": round(stamp, 3)})
+
+
+class Logger(QuicLogger):
+    """The traces of one endpoint's connections."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._traces: deque[QuicLoggerTrace] = deque(maxlen=MAX_TRACES)  # type: ignore[assignment]
+
+    def start_trace(self, is_client: bool, odcid: bytes) -> Trace:
+        """A connection begins."""
+        trace = Trace(is_client=is_client, odcid=odcid)
+        self._traces.append(trace)
+        return trace
+
+    def end_trace(self, trace: QuicLoggerTrace) -> None:
+        """A connection is over; its trace stays."""
+
+
+class EndpointLogs:
+    """What the endpoints of one test reveal."""
+
+    def __init__(self) -> None:
+        self._secrets = io.StringIO()
+        self._loggers: list[tuple[str, Logger]] = []
+
+    def attach(self, config: EndpointConfig, name: str) -> EndpointConfig:
+        """The configuration with our logs in it; logs that a test brought itself stay."""
+        changes: dict[str, Any] = {}
+        if config.key_log is None and self._secrets.tell() < MAX_SECRETS:
+            changes["key_log"] = self._secrets
+        if config.qlog is None:
+            logger = Logger()
+            self._loggers.append((name, logger))
+            changes["qlog"] = logger
+        return dataclasses.replace(config, **changes)
+
+    @property
+    def secrets(self) -> str:
+        """The text of an SSLKEYLOGFILE."""
+        return self._secrets.getvalue()
+
+    def save(self, directory: Path) -> None:
+        """Write ``keys.log``, and ``qlog/<endpoint>-<number>.qlog`` for each connection. Raises OSError."""
+        if self.secrets:
+            (directory / "keys.log").write_text(self.secrets)
+        counts: dict[str, int] = {}
+        for name, logger in self._loggers:
+            for trace in logger.to_dict()["traces"]:
+                counts[name] = counts.get(name, 0) + 1
+                place = directory / "qlog" / f"{slug(name)}-{counts[name]}.qlog"
+                place.parent.mkdir(exist_ok=True)
+                head = {"qlog_format": "JSON", "qlog_version": "0.3", "title": name}
+                place.write_text(json.dumps({**head, "traces": [trace]}, separators=(",", ":")))
