@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +59,7 @@ def tracked(node: Node) -> list[TrackedFlow]:
 def _flows(sock: socket.socket) -> Iterator[TrackedFlow]:
     from pyroute2.netlink.nfnetlink.nfctsocket import nfct_msg  # imported by few: it takes 20 ms
 
+    parse: Callable[[bytes], Any] = nfct_msg  # pyroute2 has no types
     found = 0
     while found < MAX_FLOWS:
         data = sock.recv(1 << 20)
@@ -71,7 +72,7 @@ def _flows(sock: socket.socket) -> Iterator[TrackedFlow]:
                 (code,) = struct.unpack_from("=i", data, offset + _HEADER.size)
                 raise OSError(-code, "the kernel does not list its tracked connections")
             if kind == _CT_NEW:
-                message = nfct_msg(data[offset : offset + length])
+                message = parse(data[offset : offset + length])
                 message.decode()
                 found += 1
                 yield _flow(message)
