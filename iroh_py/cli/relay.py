@@ -12,7 +12,16 @@ from iroh_py.cli.journal import Journal
 from iroh_py.cli.options import ADDRESS, READABLE, RELAY
 from iroh_py.cli.running import run
 from iroh_py.network import Addr
-from iroh_py.relay import DEV_PORT, STUN_PORT, RelayConfig, RelayLimits, RelayServer, any_address
+from iroh_py.proto.qad import QadIdentity
+from iroh_py.relay import (
+    DEV_PORT,
+    QUIC_PORT,
+    STUN_PORT,
+    RelayConfig,
+    RelayLimits,
+    RelayServer,
+    any_address,
+)
 from iroh_py.relay.config import HTTP_PORT, HTTPS_PORT
 from iroh_py.relay_url import RelayUrl
 
@@ -31,6 +40,13 @@ from iroh_py.relay_url import RelayUrl
 @click.option("--key", type=READABLE, help="Private key of the certificate (PEM).")
 @click.option("--stun-bind", multiple=True, type=ADDRESS, help=f"STUN; by default UDP port {STUN_PORT}.")
 @click.option("--no-stun", is_flag=True, help="Answer no STUN.")
+@click.option(
+    "--quic-bind",
+    multiple=True,
+    type=ADDRESS,
+    help=f"QUIC address discovery (iroh 1.x), with --cert and --key; by default UDP port {QUIC_PORT}.",
+)
+@click.option("--no-quic", is_flag=True, help="No QUIC address discovery.")
 @click.option("--public-url", type=RELAY, help="What clients dial, if that is another address or name.")
 @click.option(
     "--token",
@@ -52,6 +68,8 @@ def relay(
     key: Path | None,
     stun_bind: tuple[Addr, ...],
     no_stun: bool,
+    quic_bind: tuple[Addr, ...],
+    no_quic: bool,
     public_url: RelayUrl | None,
     token: str | None,
     rate_limit: float | None,
@@ -68,11 +86,21 @@ def relay(
         raise click.UsageError("--dev is plain HTTP: --https-bind cannot be given with it.")
     if no_stun and stun_bind:
         raise click.UsageError("--no-stun and --stun-bind exclude each other.")
+    if no_quic and quic_bind:
+        raise click.UsageError("--no-quic and --quic-bind exclude each other.")
+    if quic_bind and cert is None:
+        raise click.UsageError("--quic-bind needs --cert and --key.")
+    # With --dev the certificate serves QUIC alone, and only on demand (PROTOCOL.md 11.5).
+    quic = quic_bind or (any_address(QUIC_PORT) if tls and not no_quic else ())
     plain = http_bind or any_address(DEV_PORT if dev else HTTP_PORT)
     config = RelayConfig(
         bind=(https_bind or any_address(HTTPS_PORT)) if tls else plain,
         captive_bind=plain if tls else (),
         stun_bind=() if no_stun else stun_bind or any_address(STUN_PORT),
+        quic_bind=quic,
+        quic_identity=QadIdentity.from_pem(cert.read_bytes(), key.read_bytes())
+        if quic and cert and key
+        else None,
         metrics_bind=metrics or None,
         certificate=cert if tls else None,
         private_key=key if tls else None,
@@ -88,6 +116,8 @@ async def _serve(config: RelayConfig, journal: Journal) -> None:
         click.echo(server.url)
         stun = server.stun_addr
         journal.say("no STUN" if stun is None else f"STUN on {format_addr(stun)}")
+        if server.quic_addr is not None:
+            journal.say(f"QUIC address discovery on {format_addr(server.quic_addr)}")
         for addr in config.metrics_bind or ():
             journal.say(f"metrics on http://{format_addr(addr)}/metrics")
         try:

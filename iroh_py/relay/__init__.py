@@ -4,12 +4,21 @@
 ``HttpEntry``; an upgraded one becomes a ``V3Session`` or a ``V1Session``; the ``Hub`` holds what they share.
 """
 
-from iroh_py.relay.config import DEV_PORT, STUN_PORT, AccessPolicy, RelayConfig, RelayLimits, any_address
+from iroh_py.relay.config import (
+    DEV_PORT,
+    QUIC_PORT,
+    STUN_PORT,
+    AccessPolicy,
+    RelayConfig,
+    RelayLimits,
+    any_address,
+)
 from iroh_py.relay.metrics import RelayStats
 from iroh_py.relay.server import RelayServer
 
 __all__ = [
     "DEV_PORT",
+    "QUIC_PORT",
     "STUN_PORT",
     "AccessPolicy",
     "RelayConfig",

@@ -10,6 +10,7 @@ from pathlib import Path
 from iroh_py.errors import LocalProtocolError
 from iroh_py.keys import NodeId
 from iroh_py.network import Addr
+from iroh_py.proto.qad import QadIdentity, QadLimits
 from iroh_py.proto.relay.frames import MAX_FRAME_LENGTH
 from iroh_py.relay_url import RelayUrl
 
@@ -18,6 +19,8 @@ HTTPS_PORT = 443
 #: What the original's ``--dev`` listens on.
 DEV_PORT = 3340
 STUN_PORT = 3478
+#: QUIC address discovery (PROTOCOL.md 7.11).
+QUIC_PORT = 7842
 
 #: Decides who may use the relay: gets the node id and the bearer token (None when there is none).
 AccessPolicy = Callable[[NodeId, str | None], bool | Awaitable[bool]]
@@ -74,6 +77,11 @@ class RelayConfig:
     bind: tuple[Addr, ...] = any_address(HTTP_PORT)
     #: Addresses of the STUN service; empty: none.
     stun_bind: tuple[Addr, ...] = any_address(STUN_PORT)
+    #: Addresses of QUIC address discovery, which iroh 1.x needs to learn its public address; empty: none. It
+    #: needs a certificate, also where HTTP is plain.
+    quic_bind: tuple[Addr, ...] = ()
+    #: Its certificate; None: the one in ``certificate`` and ``private_key``.
+    quic_identity: QadIdentity | None = None
     #: With TLS: addresses of a plain HTTP listener that serves /generate_204 only (7.10); empty: none.
     captive_bind: tuple[Addr, ...] = ()
     #: Where /metrics is served; None: on the main listener.
@@ -90,12 +98,17 @@ class RelayConfig:
     #: Asked after the token, if given.
     access: AccessPolicy | None = None
     limits: RelayLimits = field(default_factory=RelayLimits)
+    quic_limits: QadLimits = field(default_factory=QadLimits)
 
     def __post_init__(self) -> None:
         if not self.bind and self.public_url is None:
             raise LocalProtocolError("a relay needs an address to listen on, or a public_url and accept()")
         if (self.certificate is None) != (self.private_key is None):
             raise LocalProtocolError("certificate and private_key belong together")
+        if self.quic_bind and self.quic_identity is None and self.certificate is None:
+            raise LocalProtocolError(
+                "QUIC address discovery needs certificate and private_key, or quic_identity"
+            )
 
     @classmethod
     def dev(cls, *, port: int = DEV_PORT, stun_port: int = STUN_PORT) -> RelayConfig:
@@ -109,3 +122,12 @@ class RelayConfig:
         context = ssl_module.create_default_context(ssl_module.Purpose.CLIENT_AUTH)
         context.load_cert_chain(self.certificate, self.private_key)
         return context
+
+    def identity(self) -> QadIdentity | None:
+        """The certificate of QUIC address discovery, None without one.
+
+        Raises OSError for files that cannot be read, LocalProtocolError for bad ones.
+        """
+        if self.quic_identity is not None or self.certificate is None or self.private_key is None:
+            return self.quic_identity
+        return QadIdentity.from_pem(self.certificate.read_bytes(), self.private_key.read_bytes())

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import hmac
 import random
-from collections.abc import Awaitable, Coroutine
-from typing import Any
+from collections.abc import Awaitable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any
 
 from iroh_py.keys import NodeId
 from iroh_py.proto.relay.token_bucket import TokenBucket
@@ -14,6 +14,9 @@ from iroh_py.relay.clients import Clients
 from iroh_py.relay.config import RelayConfig
 from iroh_py.relay.metrics import Counters, RelayStats, snapshot
 from iroh_py.relay.session import Session
+
+if TYPE_CHECKING:
+    from iroh_py.relay.qad import QadService
 
 
 class Hub:
@@ -80,9 +83,9 @@ class Hub:
         for session in dirty:
             session.flush()
 
-    def stats(self) -> RelayStats:
-        """A snapshot."""
-        return snapshot(self.counters, nodes=len(self.clients), connections=len(self.connections))
+    def stats(self, qad: Sequence[QadService]) -> RelayStats:
+        """A snapshot, with the services of address discovery."""
+        return snapshot(self.counters, qad, nodes=len(self.clients), connections=len(self.connections))
 
     async def close(self) -> None:
         """Cancel what still runs."""

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from iroh_py.relay.qad import QadService
 
 _PREFIX = "iroh_relay_"
 
@@ -31,14 +36,21 @@ class Counters:
     rate_limited: int = 0  # times that reading from a client stalled because of its rate limit
     stun_requests: int = 0  # STUN requests answered
     stun_bad: int = 0  # datagrams on the STUN port that were no valid request
+    qad_accepted: int = 0  # clients of address discovery that began a handshake
+    qad_finished: int = 0  # handshakes of address discovery that were completed
+    qad_refused: int = 0  # clients of address discovery that there was no room or time for
+    qad_retries: int = 0  # clients of address discovery that had to prove their address first
+    qad_reports: int = 0  # addresses told to clients
+    qad_bad_packets: int = 0  # datagrams on the QUIC port that were none of a client's
 
 
 @dataclass(frozen=True, slots=True)
 class RelayStats:
-    """A snapshot: nodes and connections now, and every counter by name."""
+    """A snapshot: nodes, connections and clients of address discovery now, and every counter by name."""
 
     nodes: int
     connections: int
+    qad_clients: int
     counters: dict[str, int]
 
     def __getitem__(self, name: str) -> int:
@@ -46,16 +58,22 @@ class RelayStats:
         return self.counters[name]
 
 
-def snapshot(counters: Counters, *, nodes: int, connections: int) -> RelayStats:
-    """Freeze the counters."""
+def snapshot(
+    counters: Counters, qad: Sequence[QadService] = (), *, nodes: int, connections: int
+) -> RelayStats:
+    """Freeze the counters, with those of address discovery added up."""
     values = {field.name: getattr(counters, field.name) for field in fields(counters)}
-    return RelayStats(nodes, connections, values)
+    for service in qad:
+        for field in fields(service.counters):
+            values[f"qad_{field.name}"] += getattr(service.counters, field.name)
+    return RelayStats(nodes, connections, sum(service.clients for service in qad), values)
 
 
 def prometheus_text(stats: RelayStats) -> str:
     """The snapshot in Prometheus' text format."""
     lines = []
-    for name, value in (("nodes", stats.nodes), ("connections", stats.connections)):
+    gauges = ("nodes", "connections", "qad_clients")
+    for name, value in ((name, getattr(stats, name)) for name in gauges):
         lines += [f"# TYPE {_PREFIX}{name} gauge", f"{_PREFIX}{name} {value}"]
     for name, value in stats.counters.items():
         lines += [f"# TYPE {_PREFIX}{name}_total counter", f"{_PREFIX}{name}_total {value}"]

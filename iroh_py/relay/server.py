@@ -1,4 +1,4 @@
-"""A relay server for iroh 0.28, 0.35 and 1.x on one port, with STUN beside it (PROTOCOL.md 7, 11)."""
+"""A relay server for iroh 0.28, 0.35 and 1.x on one port (PROTOCOL.md 7, 11); STUN and address discovery beside it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from typing import Self
 
 from iroh_py.errors import ClosedError
 from iroh_py.network import Addr
+from iroh_py.proto.qad import QadServer
 from iroh_py.relay import pages
 from iroh_py.relay.config import RelayConfig
 from iroh_py.relay.entry import HttpEntry, PageSource
 from iroh_py.relay.hub import Hub
 from iroh_py.relay.metrics import RelayStats
+from iroh_py.relay.qad import QadService
 from iroh_py.relay.session import Session
 from iroh_py.relay.sockets import OpenSocket, bind_udp, listen_tcp
 from iroh_py.relay.stun import StunService
@@ -50,10 +52,12 @@ class RelayServer:
         self._url: RelayUrl | None = None
         self._servers: list[asyncio.Server] = []
         self._stun: list[StunService] = []
+        self._qad: list[QadService] = []
 
     async def start(self) -> Self:
-        """Open all sockets and serve. Raises BindError, and OSError for unreadable certificate files."""
+        """Open all sockets and serve. Raises BindError, and OSError or LocalProtocolError for bad certificate files."""
         context = self.config.ssl_context()
+        identity = self.config.identity()
         sockets = listen_tcp(self._open_socket, self.config.bind)
         self._hub = hub = Hub(self.config, self._rng)
         self._url = self.config.public_url or self._make_url(sockets[0], tls=context is not None)
@@ -66,10 +70,14 @@ class RelayServer:
                 await self._serve(hub, sock, self._metrics_page)
             for sock in bind_udp(self._open_socket, self.config.stun_bind):
                 self._stun.append(StunService(sock, hub.counters))
+            for sock in bind_udp(self._open_socket, self.config.quic_bind):
+                assert identity is not None, "the configuration insists on it"
+                server = QadServer(identity, rng=self._rng, limits=self.config.quic_limits)
+                self._qad.append(QadService(sock, server))
         except BaseException:
-            for sock in sockets:
-                sock.close()
             await self.close(graceful=False)
+            for sock in sockets:
+                sock.close()  # those that no server owns yet
             raise
         return self
 
@@ -89,8 +97,11 @@ class RelayServer:
             server.close()
         for service in self._stun:
             service.close()
+        for discovery in self._qad:
+            discovery.close(graceful=graceful)
         self._servers.clear()
         self._stun.clear()
+        self._qad.clear()
         await hub.close()
         if graceful:
             await self._say_goodbye(hub)
@@ -119,11 +130,16 @@ class RelayServer:
         """Where STUN answers (the first of its addresses), None without STUN."""
         return self._stun[0].addr if self._stun else None
 
+    @property
+    def quic_addr(self) -> Addr | None:
+        """Where QUIC address discovery answers (the first of its addresses), None without it."""
+        return self._qad[0].addr if self._qad else None
+
     def stats(self) -> RelayStats:
         """Nodes, connections and counters now. Raises ClosedError when the server does not run."""
         if self._hub is None:
             raise ClosedError("the relay server does not run")
-        return self._hub.stats()
+        return self._hub.stats(self._qad)
 
     def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve a connection that somebody else accepted (a simulated network). Nothing may be read yet.

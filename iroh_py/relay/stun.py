@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import struct
 from typing import TYPE_CHECKING
 
 from iroh_py.errors import StunError
 from iroh_py.network import Addr
 from iroh_py.proto import stun
+from iroh_py.relay.pktinfo import ANCILLARY_SIZE, Ancillary, answer_from, ask_for_local_address
 
 if TYPE_CHECKING:
     from iroh_py.relay.metrics import Counters
@@ -18,13 +18,6 @@ if TYPE_CHECKING:
 _MAX_REQUEST = 1500
 #: Requests per wake-up, so that a flood of them leaves the loop time for clients.
 _PER_WAKE = 64
-#: Linux numbers that Python 3.11 does not export (linux/in.h).
-_IP_PKTINFO = 8
-_PKTINFO4 = struct.Struct("=I4s4s")
-_PKTINFO6 = struct.Struct("=16sI")
-_ANCILLARY = 128
-
-_Ancillary = list[tuple[int, int, bytes]]
 
 
 def answer_stun(data: bytes, source: Addr) -> bytes:
@@ -39,10 +32,7 @@ class StunService:
         self._sock = sock
         self._counters = counters
         self._loop = asyncio.get_running_loop()
-        if sock.family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
-        else:
-            sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
+        ask_for_local_address(sock)
         self._loop.add_reader(sock, self._readable)
 
     @property
@@ -59,32 +49,21 @@ class StunService:
     def _readable(self) -> None:
         for _ in range(_PER_WAKE):
             try:
-                data, ancillary, _, sender = self._sock.recvmsg(_MAX_REQUEST, _ANCILLARY)
+                data, ancillary, _, sender = self._sock.recvmsg(_MAX_REQUEST, ANCILLARY_SIZE)
             except BlockingIOError:
                 return
             except OSError:  # an ICMP error for an answer of ours; the request it belonged to is lost anyway
                 continue
             self._answer(data, ancillary, sender)
 
-    def _answer(self, data: bytes, ancillary: _Ancillary, sender: tuple[str, int]) -> None:
+    def _answer(self, data: bytes, ancillary: Ancillary, sender: tuple[str, int]) -> None:
         try:
             response = answer_stun(data, (sender[0].partition("%")[0], sender[1]))
         except StunError:
             self._counters.stun_bad += 1
             return
         try:
-            self._sock.sendmsg([response], _answer_from(ancillary), 0, sender)
+            self._sock.sendmsg([response], answer_from(ancillary), 0, sender)
         except OSError:  # unreachable or full: the client asks again
             return
         self._counters.stun_requests += 1
-
-
-def _answer_from(ancillary: _Ancillary) -> _Ancillary:
-    """The control message that makes the answer leave from the address the request came to."""
-    for level, kind, data in ancillary:
-        if level == socket.IPPROTO_IP and kind == _IP_PKTINFO and len(data) >= _PKTINFO4.size:
-            _, local, _ = _PKTINFO4.unpack_from(data)
-            return [(level, kind, _PKTINFO4.pack(0, local, bytes(4)))]
-        if level == socket.IPPROTO_IPV6 and kind == socket.IPV6_PKTINFO and len(data) >= _PKTINFO6.size:
-            return [(level, kind, data[: _PKTINFO6.size])]
-    return []

@@ -1,4 +1,4 @@
-"""Every private name of aioquic that iroh_py.proto.quic uses exists; pyproject pins the version."""
+"""Every private name of aioquic that iroh_py.proto.quic and .qad use exists; pyproject pins the version."""
 
 from __future__ import annotations
 
@@ -83,6 +83,9 @@ STREAM = QuicStream(stream_id=0)
         "_write_stream_frame",
         "_write_stream_limits",
         "_write_streams_blocked_frame",
+        "_QuicConnection__frame_handlers",
+        "_parse_transport_parameters",
+        "_serialize_transport_parameters",
         "tls",
     ],
 )
