@@ -19,6 +19,11 @@ _BEFORE = datetime.timedelta(days=1)
 _AFTER = datetime.timedelta(days=30)
 #: A common name has at most 64 characters (X.520).
 _MAX_COMMON_NAME = 64
+#: Every authority's name has this length, so that it can take the place of a built-in root of the official
+#: bindings in their memory (``official/trust.py``). A DER name of one common name has 11 bytes more.
+_AUTHORITY_NAME = 46
+#: What comes before the content of a short DER sequence.
+_DER_HEAD = 2
 
 
 class CertificateAuthority:
@@ -26,7 +31,7 @@ class CertificateAuthority:
 
     def __init__(self, name: str = "pytest-iroh lab") -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
-        self._subject = _name(f"{name} authority")
+        self._subject = _name(_authority_name(name))
         public = self._key.public_key()
         self._certificate = (
             _builder(self._subject, self._subject, public)
@@ -41,20 +46,37 @@ class CertificateAuthority:
         """The authority's certificate, for programs that want it in a file."""
         return self._certificate.public_bytes(serialization.Encoding.PEM).decode()
 
+    @property
+    def subject(self) -> bytes:
+        """Its name in DER, without the outer SEQUENCE (57 bytes)."""
+        return self._subject.public_bytes()[_DER_HEAD:]
+
+    @property
+    def public_point(self) -> bytes:
+        """Its public key: an uncompressed point of P-256 (65 bytes)."""
+        return self._key.public_key().public_bytes(
+            serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint
+        )
+
     def client_context(self) -> ssl.SSLContext:
         """A TLS context that trusts this authority, and no other."""
         return ssl.create_default_context(cadata=self.pem)
 
     def server_context(self, names: Iterable[str]) -> ssl.SSLContext:
         """A TLS context with a fresh certificate for these host names and IP addresses."""
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        with tempfile.TemporaryDirectory(prefix="pytest-iroh-") as folder:  # OpenSSL reads files only
-            certificate, key = self.issue(names, Path(folder))
-            context.load_cert_chain(certificate, key)
-        return context
+        return server_context(*self.issue_pem(names))
 
     def issue(self, names: Iterable[str], folder: Path) -> tuple[Path, Path]:
         """Write a fresh certificate for these names and its key into a folder; returns both paths (PEM)."""
+        certificate_path, key_path = folder / "server.crt", folder / "server.key"
+        certificate, key = self.issue_pem(names)
+        certificate_path.write_bytes(certificate)
+        key_path.touch(mode=0o600)
+        key_path.write_bytes(key)
+        return certificate_path, key_path
+
+    def issue_pem(self, names: Iterable[str]) -> tuple[bytes, bytes]:
+        """A fresh certificate for these names, and its key, in PEM."""
         alternatives = [_general_name(name) for name in names]
         key = ec.generate_private_key(ec.SECP256R1())
         public = key.public_key()
@@ -70,17 +92,21 @@ class CertificateAuthority:
             )
             .sign(self._key, hashes.SHA256())
         )
-        certificate_path, key_path = folder / "server.crt", folder / "server.key"
-        certificate_path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-        key_path.touch(mode=0o600)
-        key_path.write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            )
+        private = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
-        return certificate_path, key_path
+        return certificate.public_bytes(serialization.Encoding.PEM), private
+
+
+def server_context(certificate: bytes, key: bytes) -> ssl.SSLContext:
+    """A TLS context of a server that shows this certificate (both PEM)."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    with tempfile.TemporaryDirectory(prefix="pytest-iroh-") as folder:  # OpenSSL reads files only
+        path = Path(folder, "server.pem")
+        path.touch(mode=0o600)
+        path.write_bytes(key + certificate)
+        context.load_cert_chain(path)
+    return context
 
 
 def _builder(
@@ -96,6 +122,13 @@ def _builder(
         .not_valid_before(now - _BEFORE)
         .not_valid_after(now + _AFTER)
     )
+
+
+def _authority_name(name: str) -> str:
+    """A name of the length that every authority has; the end of the name given is the first to go."""
+    suffix = " authority"
+    plain = name.encode("ascii", "replace").decode()
+    return f"{plain[: _AUTHORITY_NAME - len(suffix)]}{suffix}".ljust(_AUTHORITY_NAME, ".")
 
 
 def _name(text: str) -> x509.Name:

@@ -13,9 +13,18 @@ from typing import Any, Protocol
 
 from iroh_py import ClosedError, EndpointConfig, RelayUrl
 from iroh_py.network import Addr
-from iroh_py.relay import DEV_PORT, STUN_PORT, RelayConfig, RelayServer, RelayStats, any_address
+from iroh_py.proto.qad import QadIdentity
+from iroh_py.relay import (
+    DEV_PORT,
+    QUIC_PORT,
+    STUN_PORT,
+    RelayConfig,
+    RelayServer,
+    RelayStats,
+    any_address,
+)
 from iroh_py.relay_map import RelayNode
-from pytest_iroh.ca import CertificateAuthority
+from pytest_iroh.ca import CertificateAuthority, server_context
 from pytest_iroh.sync import Portal
 from pytest_iroh.timeline import Recorder
 
@@ -55,15 +64,23 @@ class RunningRelay:
     """A relay of a test; made by the fixture ``relay``. It keeps its URL and ports when it is started again."""
 
     def __init__(
-        self, portal: Portal, host: RelayHost, config: RelayConfig, ssl: ssl_module.SSLContext | None
+        self,
+        portal: Portal,
+        host: RelayHost,
+        config: RelayConfig,
+        ssl: ssl_module.SSLContext | None,
+        authority: CertificateAuthority | None,
     ) -> None:
         self.host = host
+        #: Who signed its certificates; None when it has none.
+        self.authority = authority
         #: What clients verify the relay with; None without TLS.
         self.ssl_context = ssl
         self._portal = portal
         self._config = config
         self._server: RelayServer | None = None
         self._stun_addr: Addr | None = None
+        self._quic_port: int | None = None
 
     def __repr__(self) -> str:
         return f"<RunningRelay {self.url} {'running' if self.running else 'stopped'}>"
@@ -78,6 +95,11 @@ class RunningRelay:
     def stun_addr(self) -> Addr | None:
         """Where STUN answers, by the address of the URL's host; None without STUN."""
         return self._stun_addr
+
+    @property
+    def quic_port(self) -> int | None:
+        """The UDP port of QUIC address discovery, which iroh 1.x needs; None without it."""
+        return self._quic_port
 
     @property
     def token(self) -> str | None:
@@ -151,7 +173,8 @@ class RunningRelay:
 
     def _keep_ports(self, server: RelayServer) -> None:
         """From now on the ports are those that the system chose, if it was asked to."""
-        config, stun = self._config, server.stun_addr
+        config, stun, quic = self._config, server.stun_addr, server.quic_addr
+        self._quic_port = None if quic is None else quic[1]
         if stun is not None:
             self._stun_addr = (self.host.ip or self.host.ip6 or stun[0], stun[1])
         self._config = dataclasses.replace(
@@ -159,6 +182,7 @@ class RunningRelay:
             public_url=server.url,
             bind=tuple((ip, port or server.url.port) for ip, port in config.bind),
             stun_bind=() if stun is None else tuple((ip, port or stun[1]) for ip, port in config.stun_bind),
+            quic_bind=() if quic is None else tuple((ip, port or quic[1]) for ip, port in config.quic_bind),
         )
 
     def _tell(self, kind: str, text: str) -> None:
@@ -191,35 +215,42 @@ class Relays:
         token: str | None = None,
         port: int | None = None,
         stun_port: int | None = STUN_PORT,
+        quic_port: int | None = QUIC_PORT,
         by_name: bool = False,
         **options: Any,
     ) -> RunningRelay:
         """Start a relay in a host (None: on loopback, at free ports) and return it.
 
-        ``port``: by default 3340, with TLS 3443. ``stun_port`` None: no STUN. ``by_name``: the URL contains
+        ``port``: by default 3340, with TLS 3443. ``stun_port`` None: no STUN. ``quic_port`` None: no
+        QUIC address discovery, without which iroh 1.x does not learn its public address. ``by_name``: the URL contains
         the host's name instead of its address, so that both families are dialled; official nodes cannot
         resolve it. ``token``: every client needs it. Further ``options`` are those of RelayConfig. Raises
         BindError.
         """
         where = _Loopback() if host is None else host
         name = where.name if by_name else where.ip or where.ip6 or where.name
-        ssl = self.authority.server_context(_names(where)) if tls else None
+        authority = self.authority if tls or quic_port is not None else None
+        certificate = None if authority is None else authority.issue_pem(_names(where))
+        ssl = server_context(*certificate) if tls and certificate is not None else None
         if host is None:
             chosen: dict[str, Any] = {
                 "bind": ((where.ip, port or 0),),
                 "stun_bind": () if stun_port is None else ((where.ip, 0),),
+                "quic_bind": () if quic_port is None else ((where.ip, 0),),
             }
         else:
             port = port or (TLS_PORT if tls else DEV_PORT)
-            authority = f"[{name}]" if ":" in name else name
+            url_host = f"[{name}]" if ":" in name else name
             chosen = {
                 "bind": any_address(port),
                 "stun_bind": () if stun_port is None else any_address(stun_port),
-                "public_url": RelayUrl.parse(f"{'https' if tls else 'http'}://{authority}:{port}"),
+                "quic_bind": () if quic_port is None else any_address(quic_port),
+                "public_url": RelayUrl.parse(f"{'https' if tls else 'http'}://{url_host}:{port}"),
             }
+        chosen["quic_identity"] = None if certificate is None else QadIdentity.from_pem(*certificate)
         config = RelayConfig(**{**chosen, "ssl": ssl, "token": token, **options})
         trust = self.authority.client_context() if config.ssl is not None else None
-        relay = RunningRelay(self.portal, where, config, trust)
+        relay = RunningRelay(self.portal, where, config, trust, authority)
         relay.start()
         self._made.append(relay)
         return relay

@@ -72,6 +72,10 @@ class AsyncPeer:
         """See OfficialPeer.path."""
         return await asyncio.to_thread(self._peer.path, conn, **options)
 
+    async def until_direct(self, conn: ConnectionId, **options: Any) -> PathNow:
+        """See OfficialPeer.until_direct."""
+        return await asyncio.to_thread(self._peer.until_direct, conn, **options)
+
     async def stats(self, **options: Any) -> Stats:
         """See OfficialPeer.stats."""
         return await asyncio.to_thread(self._peer.stats, **options)

@@ -33,8 +33,8 @@ OfficialFactory = Callable[..., "OfficialPeer"]
 def official_iroh(request: pytest.FixtureRequest) -> Iterator[OfficialFactory]:
     """Start official iroh nodes of any version, in lab hosts or here; they end with the test, last one first.
 
-    ``official_iroh("1.2.0", host=laptop, relay_url=relay.url)``. The test is skipped with a remedy where that
-    version cannot be installed (with ``--netns-strict`` it fails).
+    ``official_iroh("1.2.0", host=laptop, relay=server)`` with a ``server`` of the fixture ``relay``. The test is
+    skipped with a remedy where that version cannot be installed (with ``--netns-strict`` it fails).
     """
     # Imported at the first use: pytest loads this module in every run of every project that has us installed.
     from pytest_iroh.missing import give_up

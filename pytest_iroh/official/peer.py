@@ -25,6 +25,7 @@ from pytest_iroh.official.messages import (
     address_arguments,
 )
 from pytest_iroh.official.process import Popen, Process, Runner
+from pytest_iroh.official.trust import OfficialRelay, stand_in
 from pytest_iroh.official.venv import official_python
 
 START_TIME = 30.0
@@ -82,7 +83,9 @@ class OfficialPeer:
         *,
         popen: Popen | None = None,
         name: str = "",
+        relay: OfficialRelay | None = None,
         relay_url: str | None = None,
+        quic_port: int | None = None,
         alpn: str = ECHO_ALPN,
         secret_key: bytes | None = None,
         port: int = 0,
@@ -92,6 +95,9 @@ class OfficialPeer:
     ) -> Self:
         """Start a node of ``iroh==version``, without any discovery, and with the given relay or none.
 
+        ``relay``: one of the fixture ``relay``, with its token, its address discovery and its authority, which the
+        node then trusts in place of one built-in root. Or ``relay_url`` for any other, and for 1.x
+        ``quic_port``, where that relay has address discovery under a certificate that is publicly trusted.
         ``popen`` starts the process (a lab host's ``popen`` for one in a lab). ``secret_key`` is 32 bytes;
         ``port`` the UDP port (0.x: v4 and v6, 1.x: v4). 0.28-0.35 have no relay option: they stay connected
         to ``relay_url`` by dialling a node there that does not exist. ``log_level`` (such as "debug") makes
@@ -105,7 +111,7 @@ class OfficialPeer:
                 "start",
                 within=within,
                 alpn=alpn,
-                relay_url=relay_url,
+                **_relay_arguments(relay, relay_url, quic_port),
                 secret_key=secret_key.hex() if secret_key else None,
                 port=port,
                 log_level=log_level,
@@ -211,6 +217,10 @@ class OfficialPeer:
         """Return the path that the connection uses now, as far as this version can tell."""
         return PathNow(**self._channel.call("path", within=within, conn=conn))
 
+    def until_direct(self, conn: ConnectionId, *, within: float = CALL_TIME) -> PathNow:
+        """Wait until a connection's payload goes direct, by this node's own word, and return that path."""
+        return PathNow(**self._channel.call("direct", within=within, conn=conn))
+
     def stats(self, *, within: float = CALL_TIME) -> Stats:
         """Return what the echo server has seen."""
         return Stats(**self._channel.call("stats", within=within))
@@ -267,6 +277,20 @@ class OfficialPeer:
             self._accepted.put(event)
         elif event["event"] == "closed":
             self._close_reasons[event["conn"]] = event["reason"]
+
+
+def _relay_arguments(relay: OfficialRelay | None, url: str | None, quic_port: int | None) -> Message:
+    if relay is None:
+        return {"relay_url": url, "quic_port": quic_port, "relay_token": None, "trust": []}
+    if url is not None or quic_port is not None:
+        raise TypeError("relay says where it is: relay_url and quic_port are for one without it")
+    trust = [] if relay.authority is None else stand_in(relay.authority)
+    return {
+        "relay_url": str(relay.url),
+        "quic_port": relay.quic_port,
+        "relay_token": relay.token,
+        "trust": trust,
+    }
 
 
 def _plain_popen(argv: Sequence[str]) -> Process:

@@ -113,7 +113,10 @@ async def test_relay_by_name_is_dialled_over_both_families(
 async def test_two_relays_share_their_authority(lab: Lab, relay: Relays, endpoints: Endpoints) -> None:
     """One configuration names both; a node at one reaches a node at the other."""
     laptop, desktop, relay_host = strict_pair(lab)
-    one, two = relay(relay_host, tls=True), relay(relay_host, tls=True, port=4443, stun_port=None)
+    one, two = (
+        relay(relay_host, tls=True),
+        relay(relay_host, tls=True, port=4443, stun_port=None, quic_port=None),
+    )
     server = await endpoints.bind_echo(desktop, config=relayed_only(two))
     client = await endpoints.bind(laptop, config=relayed_only(one, relays=(one.node, two.node)))
     addr = await server.online(ONLINE)

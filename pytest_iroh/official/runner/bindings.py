@@ -17,12 +17,18 @@ VERSION = importlib.metadata.version("iroh")
 
 @dataclasses.dataclass(slots=True, frozen=True)
 class NodeConfig:
-    """How to start a node: ``port`` 0 lets the kernel choose, ``relay_url`` None means no relay."""
+    """How to start a node: ``port`` 0 lets the kernel choose, ``relay_url`` None means no relay.
+
+    ``quic_port``: where the relay has address discovery, None: it has none. ``relay_token``: its bearer token.
+    Both are for 1.x only.
+    """
 
     alpn: bytes
     secret_key: bytes | None
     port: int
     relay_url: str | None
+    quic_port: int | None
+    relay_token: str | None
 
 
 @dataclasses.dataclass(slots=True, frozen=True)

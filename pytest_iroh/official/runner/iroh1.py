@@ -19,17 +19,19 @@ async def start(config: NodeConfig, on_connection: OnConnection) -> Iroh1Node:
         bind_addr=f"0.0.0.0:{config.port}" if config.port else None,
         secret_key=config.secret_key,
         alpns=[config.alpn],
-        relay_mode=_relay_mode(config.relay_url),
+        relay_mode=_relay_mode(config),
     )
     return Iroh1Node(await iroh.Endpoint.bind(options), on_connection)
 
 
-def _relay_mode(relay_url: str | None) -> Any:
-    if relay_url is None:
+def _relay_mode(config: NodeConfig) -> Any:
+    if config.relay_url is None:
         return iroh.RelayMode.disabled()
     relays = iroh.RelayMap.empty()
-    # Without a QUIC port: a relay that has none would cost 3 s of address discovery at every start.
-    relays.insert(iroh.RelayConfig(url=relay_url, quic_port=None))
+    # A QUIC port that nobody answers at costs 3 s at every start, so None has to mean none.
+    relays.insert(
+        iroh.RelayConfig(url=config.relay_url, quic_port=config.quic_port, auth_token=config.relay_token)
+    )
     return iroh.RelayMode.custom(relays)
 
 

@@ -33,6 +33,7 @@ from .bindings import (
     start_node,
 )
 from .traffic import Counters, Ticker, content, echo, echo_datagram, echo_uni, serve_echo
+from .trust import replace_constants
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +42,9 @@ LINE_LIMIT = 1 << 26
 
 NOT_LISTENING = 1
 """Application close code for a connection that comes before ``listen``."""
+
+LOOK_INTERVAL = 0.02
+"""Seconds between two looks at a path: not every version tells when it changes."""
 
 LINGER = 0.05
 """Seconds before leaving, so that the close frames get out even where shutdown does not return."""
@@ -77,6 +81,7 @@ class Session:
             "ticker_echo": self._ticker_echo,
             "ticker_stop": self._ticker_stop,
             "path": self._path,
+            "direct": self._direct,
             "stats": self._stats,
             "close": self._close,
             "shutdown": self._shutdown,
@@ -89,7 +94,15 @@ class Session:
             iroh.set_log_level(iroh.LogLevel[request["log_level"].upper()])
         self._alpn = request["alpn"].encode()
         secret = bytes.fromhex(request["secret_key"]) if request["secret_key"] else None
-        config = NodeConfig(self._alpn, secret, request["port"], request["relay_url"])
+        replace_constants([(bytes.fromhex(old), bytes.fromhex(new)) for old, new in request["trust"]])
+        config = NodeConfig(
+            self._alpn,
+            secret,
+            request["port"],
+            request["relay_url"],
+            request["quic_port"],
+            request["relay_token"],
+        )
         self._node = await start_node(config, self._accepted)
         return {"node_id": self._node.node_id}
 
@@ -147,6 +160,13 @@ class Session:
 
     async def _path(self, request: Request) -> dict[str, Any]:
         return await self.node.path(self._connection(request))
+
+    async def _direct(self, request: Request) -> dict[str, Any]:
+        while True:
+            path = await self._path(request)
+            if path["kind"] == "direct":
+                return path
+            await asyncio.sleep(LOOK_INTERVAL)
 
     async def _stats(self, request: Request) -> dict[str, Any]:
         return dataclasses.asdict(self._counters)
