@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from netns_fixtures.addressing import parse_ip
 from netns_fixtures.errors import TopologyError
 from netns_fixtures.interface import Interface
+from netns_fixtures.nat64.handle import Nat64
 from netns_fixtures.node import Node
 from netns_fixtures.ops import Op
 from netns_fixtures.plug import Assigned, Plug
@@ -48,6 +49,15 @@ class Host(Node):
     def link(self) -> Interface:
         """Its first interface."""
         return next(iter(self.interfaces.values()))
+
+    def resolve(self, host: str) -> list[str]:
+        """Addresses of a lab node's name or an IP literal, IPv4 first. Raises OSError for an unknown name.
+
+        Without IPv4 and behind a NAT64, a name that has only IPv4 addresses gets IPv6 addresses, too (DNS64).
+        """
+        found = super().resolve(host)
+        nat64 = None if self.ip or host in found else self._nat64()
+        return nat64.dns64(found) if nat64 else found
 
     def interface(self, name: str | None = None) -> Interface:
         """The interface of that name. Raises TopologyError naming those that exist."""
@@ -137,6 +147,15 @@ class Host(Node):
             if metric != plug.metric:
                 self.lab.apply(plug.metric_ops(metric))
             self._tell(plug, "metric", f"has metric {metric} now", metric=metric)
+
+    def _nat64(self) -> Nat64 | None:
+        for interface in self.interfaces.values():
+            router = interface.router
+            while router is not None:
+                if router.nat64 is not None:
+                    return router.nat64
+                router = router.upstream
+        return None
 
     def _plug(self, interface: str | Interface | None) -> Plug:
         return (interface if isinstance(interface, Interface) else self.interface(interface)).plug

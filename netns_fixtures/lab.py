@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from netns_fixtures.client import Agent, shared_agent
 from netns_fixtures.errors import AgentDied, LabClosed, TopologyError
 from netns_fixtures.events import EventLog, LabEvent
+from netns_fixtures.family import Family, IpSettings
 from netns_fixtures.features import Capabilities
 from netns_fixtures.host import Host
 from netns_fixtures.interface import Interface
@@ -81,6 +82,8 @@ class Lab:
         upstream: Router | None = None,
         *,
         ipv6: bool = True,
+        family: str | None = None,
+        nat64: bool = False,
         delay: float = 0.0,
         loss: float = 0.0,
     ) -> Router:
@@ -88,36 +91,50 @@ class Lab:
         exchange.
 
         "cgnat" makes a carrier's router, too, named ``<name>-carrier``, with this one in its 100.64.0.0/10.
+        ``family`` is what its LAN speaks: v4, dual or v6; None is what the uplink offers, or with
+        ``ipv6=False`` v4. ``nat64`` lets IPv6 hosts reach IPv4 addresses under 64:ff9b::/96; where ``nat`` is
+        none it is open then.
         ``delay`` (seconds one way) and ``loss`` (0..1) impair its uplink. Raises TopologyError.
         """
         kind = _nat_kind(nat)
+        if nat64 and kind is NatKind.NONE:
+            kind = NatKind.OPEN  # what is translated to IPv4 comes from the router's own address
+        ip = IpSettings(family=None if family is None else Family.parse(family), nat64=nat64)
         with self._lock:
             self._check_open()
             parent = self._plan_of(upstream)
             if kind is NatKind.CGNAT:
                 parent = self.topology.add_router(
-                    f"{name}-carrier", kind, parent, ipv6=ipv6, carrier_lan=True
+                    f"{name}-carrier", kind, parent, ipv6=ipv6, carrier_lan=True, ip=ip.of_carrier
                 )
                 self.routers[parent.name] = Router(self, parent)
-            router = Router(self, self.topology.add_router(name, kind, parent, ipv6=ipv6))
+            router = Router(self, self.topology.add_router(name, kind, parent, ipv6=ipv6, ip=ip))
             self.routers[name] = router
             self._impair([router.uplink], delay, loss)
             return router
 
     def host(
-        self, name: str, uplink: Router | Mapping[str, Router], *, delay: float = 0.0, loss: float = 0.0
+        self,
+        name: str,
+        uplink: Router | Mapping[str, Router],
+        *,
+        family: str | None = None,
+        delay: float = 0.0,
+        loss: float = 0.0,
     ) -> Host:
         """A host plugged into a router's LAN (interface eth0), or into several: ``{"wlan0": home, "wwan0":
         hotspot}``.
 
-        The first interface has the best default route. ``delay`` and ``loss`` impair every uplink. Raises
+        The first interface has the best default route. ``family`` is what it speaks of what the LANs offer: v4,
+        dual or v6; None is all. ``delay`` and ``loss`` impair every uplink. Raises
         TopologyError.
         """
+        asked = None if family is None else Family.parse(family)
         uplinks = uplink if isinstance(uplink, Mapping) else {"eth0": uplink}
         with self._lock:
             self._check_open()
             plans = {interface: self._require(router) for interface, router in uplinks.items()}
-            host = Host(self, self.topology.add_host(name, plans))
+            host = Host(self, self.topology.add_host(name, plans, asked))
             self.hosts[name] = host
             self._impair(host.interfaces.values(), delay, loss)
             return host

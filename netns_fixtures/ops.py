@@ -113,6 +113,25 @@ class FlushConntrack:
 
 
 @dataclass(frozen=True, slots=True)
+class SetSysctls:
+    """Settings of a node that runs: (path below /proc/sys, value)."""
+
+    node: int
+    sysctls: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AddNat64:
+    """A TUN interface of a router, with a process at its other end that translates (``netns_fixtures.nat64``)."""
+
+    node: int
+    index: int
+    name: str
+    prefix: str
+    pool: str
+
+
+@dataclass(frozen=True, slots=True)
 class Splice:
     """Put a wire between a bridge port and its bridge: port - new bridge - end a ~ end b - old bridge.
 
@@ -154,6 +173,8 @@ Op = (
     | RemoveRoute
     | LoadRules
     | FlushConntrack
+    | SetSysctls
+    | AddNat64
     | Splice
     | SetCondition
 )

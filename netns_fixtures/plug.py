@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from netns_fixtures.addressing import AddressPool
 from netns_fixtures.errors import TopologyError
+from netns_fixtures.family import Family
 from netns_fixtures.ops import AddAddress, AddRoute, Op, RemoveAddress, RemoveRoute, SetLink
 
 #: The node that holds the cables: a bridge per segment, a port per plug. It has no addresses.
@@ -68,6 +69,13 @@ class Plug:
     carrier: bool = True
     #: The far end of a spliced wire: that moves between bridges then, the port stays behind the wire.
     spliced: int | None = None
+    #: What it takes of the families that the segment speaks.
+    family: Family = Family.DUAL
+
+    @property
+    def pools(self) -> tuple[AddressPool, ...]:
+        """The subnets of the segment that it takes addresses of, IPv4 first."""
+        return tuple(pool for pool in self.segment.pools if self.family.speaks(pool.network.version))
 
     def ip(self, version: int) -> str | None:
         """The first address of a family."""
@@ -78,7 +86,7 @@ class Plug:
     def lease_ops(self, only: str | None = None) -> list[Op]:
         """Take a new address of each family that the segment speaks (or this very one)."""
         ops: list[Op] = []
-        for pool in self.segment.pools:
+        for pool in self.pools:
             if only is None:
                 ops += self._assign(Assigned(pool.allocate(), pool.prefixlen))
             elif pool is self.segment.pool(only):
@@ -149,7 +157,7 @@ class Plug:
 
     def renumber_ops(self, address: str | None = None) -> list[Op]:
         """A new leased address in the same subnet; the old one of that family is gone. Routes come back."""
-        pools = [p for p in self.segment.pools if address is None or p is self.segment.pool(address)]
+        pools = [p for p in self.pools if address is None or p is self.segment.pool(address)]
         if not pools:
             raise TopologyError(f"{self.segment.name} has no subnet for {address}")
         old = [a for a in self.addresses if a.leased and self.segment.pool(a.ip) in pools]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from netns_fixtures.errors import TopologyError
 from netns_fixtures.interface import Interface
 from netns_fixtures.nat import NatKind, flush_text, next_ports
+from netns_fixtures.nat64.handle import Nat64
 from netns_fixtures.node import Node
 from netns_fixtures.ops import FlushConntrack, LoadRules, Op
 from netns_fixtures.topology import RouterPlan
@@ -26,16 +27,17 @@ class Router(Node):
         assert plan.wan is not None
         self.plan = plan
         self.nat = Nat(lab, plan)
+        self.nat64 = Nat64(plan.nat64) if plan.nat64 else None
         self.uplink = Interface(lab, plan.wan)
         self.downlink = Interface(lab, plan.lan)
         self.interfaces = {"wan": self.uplink, "lan": self.downlink}
 
     def __repr__(self) -> str:
-        return f"<Router {self.name} nat={self.nat.kind} {self.ip} lan {self.lan}>"
+        return f"<Router {self.name} nat={self.nat.kind} {self.ip or self.ip6} lan {self.lan or self.lan6}>"
 
     @property
     def ip(self) -> str:
-        """The IPv4 address of its uplink: what the outside sees behind a NAT."""
+        """The IPv4 address of its uplink: what the outside sees behind a NAT; "" where that is IPv6 only."""
         return self.uplink.ip or ""
 
     @property
@@ -45,7 +47,7 @@ class Router(Node):
 
     @property
     def lan(self) -> str:
-        """The IPv4 subnet of its LAN, "192.168.1.0/24"."""
+        """The IPv4 subnet of its LAN, "192.168.1.0/24"; "" where that is IPv6 only."""
         pool = self.plan.lan.segment.v4
         return str(pool.network) if pool else ""
 
@@ -63,10 +65,11 @@ class Router(Node):
     def renumber(self, subnet: str | None = None) -> None:
         """A new LAN subnet (or the next free one): the router and all hosts on it get new addresses."""
         with self.lab.changing():
-            before = self.lan
+            before = self.lan or self.lan6
             self.lab.apply(self.lab.topology.renumber_lan(self.plan, subnet))
-            text = f"{self.name} renumbered its LAN {before} -> {self.lan}"
-            self.lab.log_event("renumbered", self.name, text, before=before, after=self.lan)
+            after = self.lan or self.lan6
+            text = f"{self.name} renumbered its LAN {before} -> {after}"
+            self.lab.log_event("renumbered", self.name, text, before=before, after=after)
 
 
 @handle()

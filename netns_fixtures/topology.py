@@ -30,7 +30,10 @@ from netns_fixtures.addressing import (
     mac_of,
 )
 from netns_fixtures.errors import TopologyError
+from netns_fixtures.family import Family, IpSettings
 from netns_fixtures.nat import LAN, WAN, NatKind, NatRules
+from netns_fixtures.nat64.plan import Nat64Plan, plan_nat64
+from netns_fixtures.offer import check_offered, firewall6_ops, router_family
 from netns_fixtures.ops import AddAddress, AddBridge, AddCable, AddNode, LoadRules, Op, SetLink
 from netns_fixtures.plug import FABRIC, Assigned, Plug, Segment
 
@@ -42,6 +45,7 @@ FIRST_INDEX = 1000
 #: Interfaces of a host get 100, 200, ... as NetworkManager does for classes of uplinks.
 METRIC_STEP = 100
 
+_PLAIN = IpSettings()
 _COMMON = (
     # No duplicate address detection: in a lab every address is ours, and it makes IPv6 unusable for a second.
     ("net/ipv6/conf/default/accept_dad", "0"),
@@ -58,6 +62,8 @@ _COMMON = (
     # Programs in hosts run unprivileged where the test does.
     ("net/ipv4/ip_unprivileged_port_start", "0"),
 )
+#: For the interfaces to come; the loopback is there already, and keeps ::1 as on a host that was set up so.
+_V4_ONLY = (("net/ipv6/conf/default/disable_ipv6", "1"),)
 _ROUTER = (
     *_COMMON,
     ("net/ipv4/ip_forward", "1"),
@@ -86,6 +92,7 @@ class RouterPlan:
     wan: Plug | None = None
     upstream: RouterPlan | None = None
     rules: NatRules | None = None
+    nat64: Nat64Plan | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -119,24 +126,31 @@ class Topology:
         *,
         ipv6: bool = True,
         carrier_lan: bool = False,
+        ip: IpSettings = _PLAIN,
     ) -> RouterPlan:
         """A router behind another or at the exchange. ``carrier_lan``: its LAN is 100.64.0.0/10."""
         self._check_name(name)
-        parent = upstream or self.exchange
+        outside = (upstream or self.exchange).lan.segment
+        family = router_family(name, ip, ipv6, outside)
         node = self._add_node(name, _ROUTER)
-        segment = self._segment(
-            name, self._lan_v4(nat, upstream, carrier_lan), ipv6 and parent.lan.segment.v6 is not None
-        )
-        wan, ops = self._cable(node, name, WAN, parent.lan.segment, metric=METRIC_STEP)
+        v4 = self._lan_v4(nat, upstream, carrier_lan) if family.speaks(4) else None
+        segment = self._segment(name, v4, family.speaks(6))
+        wan_family = Family.DUAL if ip.nat64 else family
+        wan, ops = self._cable(node, name, WAN, outside, metric=METRIC_STEP, family=wan_family)
         router = RouterPlan(name, node, nat, self._lan_plug(node, name, LAN, segment), wan, upstream)
         self.routers[name] = router
         self.pending += ops
+        if ip.nat64:
+            router.nat64, ops = plan_nat64(node, self.next_index())
+            self.pending += ops
         self.pending += self.rules_ops(router)
         self.pending += self.sync_routes()
         return router
 
-    def add_host(self, name: str, uplinks: Mapping[str, RouterPlan]) -> HostPlan:
-        """A host with interfaces by name; the first has the lowest metric."""
+    def add_host(
+        self, name: str, uplinks: Mapping[str, RouterPlan], family: Family | None = None
+    ) -> HostPlan:
+        """A host with interfaces by name; the first has the lowest metric. ``family`` None: what the LANs speak."""
         self._check_name(name)
         if not uplinks:
             raise TopologyError(
@@ -144,10 +158,17 @@ class Topology:
             )
         for interface in uplinks:
             _check_interface_name(interface)
-        host = HostPlan(name, self._add_node(name, _COMMON))
+        for router in uplinks.values():
+            check_offered(name, family, router.lan.segment)
+        host = HostPlan(name, self._add_node(name, _COMMON + (_V4_ONLY if family is Family.V4 else ())))
         for number, (interface, router) in enumerate(uplinks.items(), 1):
             plug, ops = self._cable(
-                host.node, name, interface, router.lan.segment, metric=METRIC_STEP * number
+                host.node,
+                name,
+                interface,
+                router.lan.segment,
+                metric=METRIC_STEP * number,
+                family=family or Family.DUAL,
             )
             host.plugs[interface] = plug
             self.pending += ops
@@ -184,7 +205,8 @@ class Topology:
         """The router's rule text for its present outside address and port range."""
         assert router.wan is not None
         outside = router.wan.ip(4)
-        assert outside is not None
+        if outside is None:
+            return firewall6_ops(router.node, router.nat, replace=replace)
         router.rules = dataclasses.replace(router.rules or NatRules(router.nat, outside), outside=outside)
         text = router.rules.text(replace=replace)
         return [LoadRules(router.node, text)] if text else []
@@ -192,8 +214,15 @@ class Topology:
     def renumber_lan(self, router: RouterPlan, subnet: str | None) -> list[Op]:
         """New subnets for a router's LAN: the router, then everybody on it, then the routes of the others."""
         segment = router.lan.segment
-        carrier = segment.v4 is not None and segment.v4.network.overlaps(CARRIER_V4)
-        network = self.subnets.claim(subnet) if subnet else self._lan_v4(router.nat, router.upstream, carrier)
+        if segment.v4 is not None:
+            carrier = segment.v4.network.overlaps(CARRIER_V4)
+            network = (
+                self.subnets.claim(subnet) if subnet else self._lan_v4(router.nat, router.upstream, carrier)
+            )
+        elif subnet:
+            raise TopologyError(
+                f"{router.name} has no IPv4 LAN to give {subnet}; renumber() changes its IPv6"
+            )
         guests = [plug for plug in self.plugs() if plug.segment is segment and plug is not router.lan]
         # Before the pools change: these routes lead to the old gateway.
         ops = [op for plug in guests for op in plug.remove_default_ops()]
@@ -233,9 +262,9 @@ class Topology:
         self.pending.append(AddNode(node, name, sysctls))
         return node
 
-    def _segment(self, name: str, v4: IPv4Network, ipv6: bool) -> Segment:
+    def _segment(self, name: str, v4: IPv4Network | None, ipv6: bool) -> Segment:
         pool6 = AddressPool(self.subnets.v6()) if ipv6 else None
-        segment = Segment(name, self.next_index(), AddressPool(v4), pool6)
+        segment = Segment(name, self.next_index(), AddressPool(v4) if v4 else None, pool6)
         self.pending.append(AddBridge(FABRIC, segment.bridge, f"br{segment.bridge}"))
         return segment
 
@@ -254,9 +283,10 @@ class Topology:
         return plug
 
     def _cable(
-        self, node: int, owner: str, name: str, segment: Segment, *, metric: int
+        self, node: int, owner: str, name: str, segment: Segment, *, metric: int, family: Family
     ) -> tuple[Plug, list[Op]]:
         plug = self._plug(node, owner, name, segment, metric)
+        plug.family = family
         return plug, [SetLink(node, plug.index, up=True), *plug.lease_ops(), *plug.default_ops()]
 
     def _lan_plug(self, node: int, owner: str, name: str, segment: Segment) -> Plug:

@@ -14,15 +14,18 @@ from netns_fixtures.agent.processes import LabProcesses
 from netns_fixtures.agent.wires import Wires
 from netns_fixtures.errors import CommandFailed, LabError
 from netns_fixtures.messages import Spawn
+from netns_fixtures.nat64.process import Nat64Process
 from netns_fixtures.ops import (
     AddBridge,
     AddCable,
+    AddNat64,
     AddNode,
     FlushConntrack,
     LoadRules,
     Op,
     SetCondition,
     SetLink,
+    SetSysctls,
     Splice,
 )
 
@@ -42,6 +45,7 @@ class AgentLab:
         self._links: set[int] = set()
         self._bridges: list[AddBridge] = []
         self._processes: LabProcesses | None = None
+        self._translators: list[Nat64Process] = []
 
     @property
     def size(self) -> int:
@@ -87,6 +91,8 @@ class AgentLab:
         if self._processes is not None:
             self._processes.kill()
             self._processes = None
+        while self._translators:
+            self._translators.pop().close()
 
     def release(self) -> None:
         """Let everything else go. May wait for the kernel where rules were replaced a moment ago."""
@@ -110,6 +116,14 @@ class AgentLab:
                 conntrack = self._node(op.node).conntrack
                 conntrack.queue_conntrack_flush()
                 conntrack.collect()
+            case SetSysctls():
+                batch.collect()
+                self._enter(op.node)
+                self._node(op.node).write_sysctls(op.sysctls)
+            case AddNat64():
+                batch.collect()
+                self._enter(op.node)
+                self._translators.append(Nat64Process.start(self._node(op.node), op))
             case Splice():
                 batch.collect()
                 self._enter(op.node)

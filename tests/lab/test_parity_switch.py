@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from parity_kit import BOTH_ROLES, STEP, SWITCH, meet, start_relay, version_of
+from parity_kit import BOTH_ROLES, STEP, SWITCH, meet, version_of
 
 from iroh_py.events import PathChanged
-from netns_fixtures import Host, Lab, Router
+from netns_fixtures import Lab, Router
 from pytest_iroh import Endpoints
-from pytest_iroh.relays import Relays
+from pytest_iroh.relays import Relays, RunningRelay
 
 FAMILIES = ["v4", "v6", "dual"]
 #: Which addresses of the one that moved its peer may use afterwards.
@@ -16,14 +16,16 @@ VERSIONS = {"v4": {4}, "v6": {6}, "dual": {4, 6}}
 
 
 def uplink(lab: Lab, name: str, family: str) -> Router:
-    """A home router of a family."""
-    return lab.router(name, nat="moderate", ipv6=family != "v4")
-
-
-def keep_family(host: Host, family: str) -> None:
-    """IPv6 alone: by taking the IPv4 address away, as upstream's IPv6-only provider with NAT64 waits for issue C."""
+    """A home router; for IPv6 alone upstream's IspV6: no IPv4 at all, and a NAT64."""
     if family == "v6":
-        host.remove_address(host.ip)
+        return lab.router(name, nat="moderate", family="v6", nat64=True)
+    return lab.router(name, nat="moderate", family=family)
+
+
+def relay_of_the_old_internet(lab: Lab, relay: Relays) -> RunningRelay:
+    """A relay that has IPv4 alone: without a NAT64 nobody on IPv6 reaches it."""
+    host = lab.host("relay", uplink=lab.router("relay-dc", family="v4"))
+    return relay(host, tls=True, by_name=True)
 
 
 @BOTH_ROLES
@@ -36,9 +38,8 @@ async def test_switch(
     mover = lab.host("mover", uplink=uplink(lab, "old", before))
     observer = lab.host("observer", uplink=uplink(lab, "home", "dual"))
     new = uplink(lab, "new", after)
-    keep_family(mover, before)
     client, server = (mover, observer) if side == "client" else (observer, mover)
-    pair = await meet(endpoints, client, server, start_relay(lab, relay))
+    pair = await meet(endpoints, client, server, relay_of_the_old_internet(lab, relay))
     await pair.go_direct(STEP)
     await pair.ping()
     watcher = pair.other(side)
@@ -48,6 +49,5 @@ async def test_switch(
         return way.path not in known and version_of(way) in VERSIONS[after]
 
     mover.replug(new)
-    keep_family(mover, after)
     await watcher.way(is_new, SWITCH, f"new way over {after}")
     await pair.ping()

@@ -128,10 +128,12 @@ def test_lab_page_names_every_nat_kind_and_error() -> None:
 def test_signatures_on_the_lab_page_are_those_of_the_code() -> None:
     """Parameters and defaults of router() and host() are as written."""
     page = doc("lab.md")
-    assert Lab.router.__kwdefaults__ == {"ipv6": True, "delay": 0.0, "loss": 0.0}
-    assert 'lab.router(name, nat="none", upstream=None, *, ipv6=True, delay=0.0, loss=0.0)' in page
-    assert Lab.host.__kwdefaults__ == {"delay": 0.0, "loss": 0.0}
-    assert "lab.host(name, uplink, *, delay=0.0, loss=0.0)" in page
+    for function, start in (
+        (Lab.router, 'lab.router(name, nat="none", upstream=None, *, '),
+        (Lab.host, "lab.host(name, uplink, *, "),
+    ):
+        keywords = ", ".join(f"{name}={value!r}" for name, value in function.__kwdefaults__.items())
+        assert " ".join(f"{start}{keywords})".split()) in " ".join(page.split())
 
 
 # --- docs/pytest.md ---
