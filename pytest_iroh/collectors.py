@@ -84,6 +84,8 @@ class PageCollector(Collector):
             evidence.reason,
             evidence.duration,
             _again(evidence, recorder.labs),
+            evidence.headline,
+            sorted(str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file()),
         )
         page = render(recorder.entries, logs, result, payloads, recorder.labs)
         (directory / "report.html").write_text(page, encoding="utf-8")
@@ -148,6 +150,7 @@ def _again(evidence: Evidence, labs: list[Any]) -> str:
 
 register(EndpointCollector())
 register(PacketCollector())
-register(PageCollector())
-# Last: asking takes longest, and its processes must not be in the others' evidence.
+# Asking takes longest, and its processes must not be in the packets.
 register(KernelCollector())
+# Last: it links to the files of the others.
+register(PageCollector())

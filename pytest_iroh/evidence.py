@@ -65,6 +65,8 @@ class Evidence:
         #: How the test ended so far, why, and the seconds that it took.
         self.outcome = ""
         self.reason = ""
+        #: The failure in one line.
+        self.headline = ""
         self.duration: float | None = None
         #: What could not be saved, as sentences.
         self.troubles: list[str] = []

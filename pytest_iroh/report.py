@@ -26,6 +26,7 @@ def add_story(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.Tes
     if report.when == "call" or report.failed:
         evidence.outcome, evidence.duration = report.outcome, call.duration
         evidence.reason = evidence.reason or report.longreprtext
+        evidence.headline = evidence.headline or _headline(report)
         _describe(item, attempt, report)
     # The labs still stand after "setup" and "call"; after "teardown" only a failed tear-down has news.
     due = report.failed or (report.when == "call" and evidence.wanted(attempt.failed))
@@ -45,6 +46,12 @@ def flaky(reports: Iterable[Any]) -> list[str]:
             where = f"; what happened before: {', '.join(kept)}" if kept else ""
             lines.append(f"flaky: {report.nodeid} passed at attempt {properties[links.ATTEMPT]}{where}")
     return [f"{len(lines)} flaky", *lines] if lines else []
+
+
+def _headline(report: pytest.TestReport) -> str:
+    """The first line of what was raised."""
+    crash = getattr(report.longrepr, "reprcrash", None)
+    return str(crash.message).strip().partition("\n")[0] if report.failed and crash is not None else ""
 
 
 def _describe(item: pytest.Item, attempt: Attempt, report: pytest.TestReport) -> None:

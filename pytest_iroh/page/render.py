@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
+from urllib.parse import quote
 
 from pytest_iroh.page.topology import TopologyLog
 from pytest_iroh.timeline import Entry, story
@@ -32,6 +33,10 @@ class Result:
     duration: float | None = None
     #: The command that runs it again.
     again: str = ""
+    #: The failure in one line.
+    headline: str = ""
+    #: Files beside the page, relative to it.
+    files: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,7 @@ def render(
     style, script = (Markup(loader.get_source(environment, name)[0]) for name in ("page.css", "page.js"))
     return environment.get_template("page.html.j2").render(
         result=result,
+        files=[(name, quote(name)) for name in result.files],
         labs=[describe(lab) for lab in labs or [log.lab for log in topology]],
         count=len(chosen),
         story=story(chosen, zero) if chosen else "nothing was recorded",

@@ -8,6 +8,8 @@ from typing import Any
 
 #: Changes that are kept per lab; a storm that makes more is drawn as it was after that many.
 MAX_CHANGES = 2000
+#: Columns of a network beyond which hosts of one router stand below each other: at 190 pixels each, a wide window.
+MAX_COLUMNS = 7
 #: The node that is always there.
 EXCHANGE = "exchange"
 #: The moment before everything else: as it was described.
@@ -19,7 +21,10 @@ State = list[Any]
 
 @dataclass(slots=True)
 class Spot:
-    """A node of the drawing. ``x`` counts columns, ``level`` rows from the exchange down."""
+    """A node of the drawing. ``x`` counts columns, ``level`` rows from the exchange down.
+
+    ``stack``: in a wide network, the place of a host among those that stand below each other, from 1.
+    """
 
     name: str
     kind: str
@@ -27,6 +32,7 @@ class Spot:
     parent: str = ""
     x: float = 0.0
     level: int = 0
+    stack: int = 0
     interfaces: list[str] = field(default_factory=list)
 
     def plain(self) -> dict[str, Any]:
@@ -38,6 +44,7 @@ class Spot:
             "parent": self.parent,
             "x": self.x,
             "level": self.level,
+            "stack": self.stack,
             "interfaces": self.interfaces,
         }
 
@@ -119,8 +126,19 @@ def layout(lab: Any) -> dict[str, Spot]:
         parent = _first_uplink(host, routers)
         spots[name] = Spot(name, "host", "", parent, interfaces=list(host.interfaces))
         children.setdefault(parent, []).append(name)
-    _place(EXCHANGE, 0.0, 0, spots, children)
+    if _place(EXCHANGE, 0.0, 0, spots, children) > MAX_COLUMNS:
+        _stack(spots, children)
+        _place(EXCHANGE, 0.0, 0, spots, children)
     return spots
+
+
+def _stack(spots: dict[str, Spot], children: Mapping[str, list[str]]) -> None:
+    """Let the hosts of each router that has several stand below each other."""
+    for names in children.values():
+        hosts = [name for name in names if spots[name].kind == "host"]
+        if len(hosts) > 1:
+            for place, name in enumerate(hosts, 1):
+                spots[name].stack = place
 
 
 def _place(
@@ -129,7 +147,10 @@ def _place(
     """Place a node in the middle above its children; returns the width of its tree in columns."""
     width = 0.0
     for child in children.get(name, ()):
-        width += _place(child, left + width, level + 1, spots, children)
+        if spots[child].stack > 1:  # below the first, in its column
+            spots[child].x, spots[child].level = left + width - 0.5, level + 1
+        else:
+            width += _place(child, left + width, level + 1, spots, children)
     width = max(width, 1.0)
     spots[name].x, spots[name].level = left + width / 2, level
     return width

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from html import unescape
 from pathlib import Path
 from typing import Any
 
 from chromium import Visit, needs_chromium, screenshot, visit
-from page_kit import HOSTILE, page
+from page_kit import HOSTILE, entries, page
+
+from netns_fixtures import Lab
+from pytest_iroh.page import Result, TopologyLog, render
 
 pytestmark = needs_chromium
 
@@ -142,3 +146,47 @@ def test_the_page_is_a_picture(tmp_path: Path) -> None:
     picture = (tmp_path / "page.png").read_bytes()
     assert picture.startswith(b"\x89PNG")
     assert len(picture) > 30_000
+
+
+def test_the_failure_is_one_line_and_files_are_linked(tmp_path: Path) -> None:
+    """What went wrong stands on top, and the rest of the evidence is a click away."""
+    result = Result("t", "failed", "\n".join(["source"] * 60 + ["E  boom"]), headline="it went BOOM")
+    result = dataclasses.replace(result, files=["story.txt", "packets/a b&c-eth0.pcapng"])
+    visited = visit(
+        render(entries(), [], result),
+        tmp_path,
+        REPORT
+        + """
+        const top = document.getElementById("reason").scrollTop;
+        report({ headline: document.querySelector(".headline").textContent, top,
+                 files: [...document.querySelectorAll(".files a")].map((a) => a.getAttribute("href")) });""",
+    )
+    assert visited.console == []
+    seen = found(visited)
+    assert seen["headline"] == "it went BOOM"
+    assert seen["files"] == ["story.txt", "packets/a%20b%26c-eth0.pcapng"]
+    assert seen["top"] > 0
+
+
+def test_twenty_hosts_fit_a_window(tmp_path: Path) -> None:
+    """Hosts of one router stand below each other where there are many, and no box covers another."""
+    lab = Lab("many", seed=1)
+    routers = [lab.router(f"site-{n}", nat="moderate") for n in range(6)]
+    for number in range(20):
+        lab.host(f"host-{number}", uplink=routers[number % 6])
+    visited = visit(
+        render(entries(), [TopologyLog(lab)]),
+        tmp_path,
+        REPORT
+        + """
+        const boxes = [...document.querySelectorAll("#drawings .box")].map((b) => b.getBoundingClientRect());
+        const meet = (a, b) => a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
+        report({ width: document.querySelector("#drawings svg").getBoundingClientRect().width, boxes: boxes.length,
+                 scale: boxes[1].width / 158, edges: document.querySelectorAll("#drawings .edge").length,
+                 covered: boxes.filter((a, i) => boxes.some((b, j) => i < j && meet(a, b))).length });""",
+    )
+    assert visited.console == []
+    seen = found(visited)
+    assert (seen["boxes"], seen["edges"], seen["covered"]) == (27, 26, 0)
+    assert seen["width"] <= 1400
+    assert seen["scale"] > 0.8

@@ -6,7 +6,7 @@
   const PARTS = ["lab", "netmon", "disco", "path", "relay", "payload"];
   const [TIME, PART, WHO, TEXT, KIND, DETAILS] = [0, 1, 2, 3, 4, 5];
   const PAGE = 500;                   // rows that the table adds at once
-  const LEFT = 132, ROW = 10, TOP = 22;
+  const LEFT = 132, ROW = 10, TOP = 22, CAUSES = 4;
 
   const entries = data.entries;
   const css = (part) => (PARTS.includes(part) ? part : "other");
@@ -68,6 +68,7 @@
   // ---- topology
 
   const COLUMN = 190, LEVEL = 118, BOX_W = 158, PAD = 84;
+  const STACKED = 78, SHIFT = 12;     // hosts that stand below each other, a little to the right of their cable
   function statesAt(lab, t) {
     const now = { ...lab.start };
     const moved = new Set();
@@ -96,7 +97,7 @@
   function drawLab(box, lab) {
     const [states, moved] = statesAt(lab, moment);
     const columns = Math.max(...lab.nodes.map((n) => n.x)) + 0.5, levels = Math.max(...lab.nodes.map((n) => n.level));
-    const width = Math.max(columns * COLUMN + 2 * PAD, 360), height = 34 + levels * LEVEL + 52;
+    const width = Math.max(columns * COLUMN + 2 * PAD, 360), below = Math.max(...lab.nodes.map((n) => n.level * LEVEL + Math.max(n.stack - 1, 0) * STACKED)), height = 34 + Math.max(levels * LEVEL, below) + 52;
     const holder = html(box, "div", { class: "drawing" });
     // A wide network shrinks to fit, as long as its words can be read; then it scrolls.
     const scale = Math.max(0.55, Math.min(1, (holder.clientWidth || width) / width));
@@ -104,7 +105,7 @@
     make(svg, "title", {}, `Topology at ${seconds(moment)}: ${lab.nodes.length - 1} nodes`);
     const offset = (width - columns * COLUMN) / 2;
     const place = {};
-    for (const n of lab.nodes) place[n.name] = { ...n, cx: offset + n.x * COLUMN, cy: 34 + n.level * LEVEL };
+    for (const n of lab.nodes) place[n.name] = { ...n, cx: offset + n.x * COLUMN + (n.stack ? SHIFT : 0), cy: 34 + n.level * LEVEL + Math.max(n.stack - 1, 0) * STACKED };
     const edges = make(svg, "g"), boxes = make(svg, "g"), texts = make(svg, "g");
     const recent = new Set(entries.filter((e) => e[PART] === "lab" && e[TIME] <= moment && e[TIME] > moment - 0.3).map((e) => e[WHO]));
     for (const n of lab.nodes) drawNode(boxes, place[n.name], states, recent.has(n.name));
@@ -154,12 +155,19 @@
     const side = x1 < there.cx ? -1 : 1;
     const x2 = below ? there.cx + side * (BOX_W / 2) : there.cx + Math.max(-50, Math.min(50, (x1 - there.cx) * 0.25)), y2 = there.kind === "exchange" ? there.cy + 17 : there.y + (below ? there.height / 2 : there.height);
     const classes = ["edge"];
+    const stacked = n.stack > 0 && there.kind !== "exchange";
     if (!up) classes.push("down"); else if (!carrier) classes.push("nocarrier"); else if (moved.has(`${n.name}/${name}`)) classes.push("moved");
     if (number > 0 && up && carrier) classes.push("spare");
     const bend = Math.max((y1 - y2) / 2, 24);
-    const path = make(parent, "path", { class: classes.join(" "), d: below ? `M${x1} ${y1}C${x1} ${y1 - 30} ${x2 + side * 24} ${y2 - 40} ${x2} ${y2}` : `M${x1} ${y1}C${x1} ${y1 - bend} ${x2} ${y2 + bend} ${x2} ${y2}` });
+    const path = make(parent, "path", { class: classes.join(" "), d: stacked ? alongside(here, there, name, number) : below ? `M${x1} ${y1}C${x1} ${y1 - 30} ${x2 + side * 24} ${y2 - 40} ${x2} ${y2}` : `M${x1} ${y1}C${x1} ${y1 - bend} ${x2} ${y2 + bend} ${x2} ${y2}` });
     make(path, "title", {}, `${n.name} ${name} plugged into ${segment}${up ? "" : ", down"}${carrier ? "" : ", no carrier"}${condition ? ", " + condition : ""}`);
     const label = [];
+    if (stacked) {
+      const words = [count > 1 ? name : "", up ? (carrier ? "" : "✕ no carrier") : "✕ down", condition].filter(Boolean).join(" ");
+      const kind = !up || !carrier ? "bad" : condition ? "impaired" : "soft";
+      if (words) make(texts, "text", { class: `edge-text ${kind}`, x: here.cx - BOX_W / 2 + 4 + number * 76, y: here.y - 4 }, clip(words, count > 1 ? 12 : 26));
+      return;
+    }
     if (n.kind === "host") label.push([name, "soft"]);
     if (!up) label.push(["✕ down", "bad"]); else if (!carrier) label.push(["✕ no carrier", "bad"]);
     if (condition) label.push([condition, "impaired"]);
@@ -168,21 +176,29 @@
     label.reverse().forEach(([text, kind], i) => make(texts, "text", { class: `edge-text ${kind}`, x: x1 + (left ? -6 : 6), y: y1 - 7 - i * 13, "text-anchor": left ? "end" : "start" }, clip(text, 34)));
   }
 
+  // The cable of a stacked host: down beside the others of its router, then to its side.
+  function alongside(here, there, name, number) {
+    const trunk = there.cx - BOX_W / 2 + 6 + number * 4, side = here.cx - BOX_W / 2, y = here.cy + number * 8;
+    const own = Math.abs(there.cx + SHIFT - here.cx) < 1;
+    const gap = here.y - 9;            // of another router: between the rows, behind the boxes
+    return own ? `M${trunk} ${there.y + there.height}V${y - 6}Q${trunk} ${y} ${trunk + 6} ${y}H${side}` : `M${trunk} ${there.y + there.height}V${gap}H${side - 8}V${y}H${side}`;
+  }
+
   // ---- swim lanes
 
   const names = [...new Set(entries.map((e) => e[WHO]).filter(Boolean))];
   const own = new Map(names.map((name) => [name, []]));
   for (const e of entries) if (e[WHO]) own.get(e[WHO]).push(e);
   const causes = entries.filter((e) => e[PART] === "lab");
-  const order = new Map(data.labs.flatMap((lab) => lab.nodes).map((n) => [n.name, n.kind === "host" ? 0 : 1]));
+  const order = new Map(data.labs.flatMap((lab) => lab.nodes).map((n, i) => [n.name, i + (n.kind === "host" ? 0 : 1e6)]));
   const busy = (who) => own.get(who).some((e) => e[PART] !== "lab");
-  names.sort((a, b) => busy(b) - busy(a) || (order.get(a) ?? 2) - (order.get(b) ?? 2));
+  names.sort((a, b) => busy(b) - busy(a) || (order.get(a) ?? 2e6) - (order.get(b) ?? 2e6));
   for (const name of names) html($("node"), "option", { value: name }, name);
 
   let plan = [];
   function planLanes() {
     plan = [];
-    let y = TOP + 50;
+    let y = TOP + 8 + CAUSES * 14;
     data.payloads.forEach((payload) => { plan.push({ kind: "payload", payload, y, height: 26 }); y += 34; });
     const chosen = $("node").value;
     for (const who of names) {
@@ -233,7 +249,7 @@
     make(svg, "text", { x: 4, y: TOP + 18, class: "lane-name" }, "the lab");
   }
   function drawCauses(field, x, width, bottom) {
-    const ends = [-1, -1, -1];
+    const ends = Array(CAUSES).fill(-1);
     if (hidden.has("lab")) return;
     for (const e of causes) {
       const at = x(e[TIME]);
@@ -244,7 +260,7 @@
       const y = TOP + 13 + row * 14;
       mark(field, "lab", at, y - 4, 3.5);
       // Estimated: measuring each text would lay the page out anew for each.
-      const room = Math.min(Math.floor((width - at - 12) / 6.3), 60);
+      const room = Math.min(Math.floor((width - at - 12) / 6.3), 80);
       if (room > 4) make(field, "text", { class: "cause", x: at + 7, y }, clip(e[TEXT], room));
       ends[row] = at + 10 + Math.min(e[TEXT].length, room) * 6.3;
     }
@@ -492,6 +508,11 @@
 
   const gaps = data.payloads.flatMap((payload) => payload.gaps.map(([a, b]) => b - a));
   if (gaps.length) { $("worst").hidden = false; $("worst").lastElementChild.textContent = span(Math.max(...gaps)); }
+  const reason = $("reason");
+  if (reason) {                       // what went wrong stands below the test's source
+    const lines = reason.textContent.split("\n"), error = lines.findIndex((line) => line.startsWith("E "));
+    if (error > 12) reason.scrollTop = (reason.scrollHeight / lines.length) * (error - 4);
+  }
   document.querySelector("main").hidden = false;
   drawTopology();
   drawLanes();
