@@ -4,7 +4,9 @@
 
 A message goes every 20 ms over one stream and is echoed. Measured is the time from the beginning of the change (before
 the kernel's work, so that it counts) to the first echo of a message that was sent after it: no byte that was under way
-when the network changed can count, and the wait for the next message counts too. Ours run first, one after the other
+when the network changed can count, and the wait for the next message counts too. After an outage nothing is under way,
+so there the first byte counts, and the echo of a new message (which has to wait for all that piled up) stands beside it
+as "round trip". Ours run first, one after the other
 (outages a little apart); the official ones wait for seconds without using the machine, so theirs run side by side.
 """
 
@@ -67,6 +69,9 @@ class Scenario:
     extra: float = 0.05
     idle: bool = False
     outage: bool = False
+    #: The end whose link has the delay: the one that stays. A changed end asks for its neighbours anew, and over a slow
+    #: link that costs a round trip which no real local network has.
+    stays: str = "server"
 
 
 def verb(act: Callable[[World], None]) -> Change:
@@ -114,7 +119,7 @@ SCENARIOS = [
         extra=0.1,
     ),
     Scenario("client moves behind a NAT", verb(lambda w: w.client.replug(w.home))),
-    Scenario("server renumbers", verb(lambda w: w.server.renumber())),
+    Scenario("server renumbers", verb(lambda w: w.server.renumber()), stays="client"),
     Scenario("NAT rebinds: new port", verb(lambda w: w.home.nat.rebind()), ("home",)),
     Scenario("NAT rebinds: new address", verb(lambda w: w.home.nat.rebind(address=True)), ("home",)),
     Scenario("NAT rebinds while idle", verb(lambda w: w.home.nat.rebind()), ("home",), extra=5.0, idle=True),
@@ -127,18 +132,18 @@ def build(scenario: Scenario, rtt: float) -> World:
     """A lab for one run."""
     lab = Lab(name="bench")
     delay = rtt / 2
+    delays = {"client": 0.0, "server": 0.0, scenario.stays: delay}
     home, hotspot = lab.router("home", nat="moderate"), lab.router("hotspot", nat="cgnat")
     plain, centre = lab.router("plain"), lab.router("centre")
     routers = {"home": home, "hotspot": hotspot, "plain": plain}
     if len(scenario.uplinks) == 1:
-        client = lab.host("client", uplink=routers[scenario.uplinks[0]])
+        client = lab.host("client", uplink=routers[scenario.uplinks[0]], delay=delays["client"])
     else:
         client = lab.host(
             "client",
             uplink=dict(zip(("wlan0", "wwan0"), map(routers.__getitem__, scenario.uplinks), strict=True)),
         )
-    # The delay is on the server's own link: on the centre's uplink, finding a neighbour would cost a round trip too.
-    server = lab.host("server", uplink=centre, delay=delay)
+    server = lab.host("server", uplink=centre, delay=delays["server"])
     lab.build()
     if scenario.name.startswith("black"):
         server.link.condition(delay=delay, loss=0.0)
@@ -162,8 +167,16 @@ async def our_endpoint(host: Host) -> AsyncIterator[Endpoint]:
         await asyncio.gather(service, return_exceptions=True)
 
 
-async def first_byte(connection: Connection, scenario: Scenario, w: World) -> float | None:
-    """Run the change under our own client; seconds to the first byte, None if the connection died."""
+@dataclass(frozen=True)
+class Healed:
+    """Seconds from the change to the first byte, and to the echo of a message sent after it."""
+
+    first_byte: float
+    round_trip: float
+
+
+async def heal(connection: Connection, scenario: Scenario, w: World) -> Healed | None:
+    """Run the change under our own client; None if the connection died."""
     pulse = ConnectionPulse(connection)
     await pulse.start(PATIENCE)
     await asyncio.sleep(1.0)
@@ -177,25 +190,29 @@ async def first_byte(connection: Connection, scenario: Scenario, w: World) -> fl
                 f"{scenario.name}: the stream is broken: {pulse.error}, {pulse.bytes_lost} lost"
             )
     await pulse.stop()
-    return None if answer is None else answer - began
+    if answer is None:
+        return None
+    first = pulse.beats.first_byte(began) if scenario.outage else answer
+    return Healed((first or answer) - began, answer - began)
 
 
-async def idle_heal(server: Endpoint, change: Callable[[], Awaitable[float]]) -> float | None:
-    """Seconds until the server, to which nobody sends, has proven the client's new address."""
+async def idle_heal(server: Endpoint, change: Callable[[], Awaitable[float]]) -> Healed | None:
+    """How long until the server, to which nobody sends, has proven the client's new address."""
     moved = asyncio.Event()
     end = server.on_event(lambda event: moved.set() if isinstance(event, PathChanged) else None)
     began = await change()
     try:
         async with asyncio.timeout(PATIENCE):
             await moved.wait()
-            return time.monotonic() - began
+            passed = time.monotonic() - began
+            return Healed(passed, passed)
     except TimeoutError:
         return None
     finally:
         end()
 
 
-async def ours(scenario: Scenario, rtt: float) -> float | None:
+async def ours(scenario: Scenario, rtt: float) -> Healed | None:
     w = build(scenario, rtt)
     try:
         async with our_endpoint(w.client) as client, our_endpoint(w.server) as server:
@@ -203,12 +220,12 @@ async def ours(scenario: Scenario, rtt: float) -> float | None:
                 if scenario.idle:
                     await asyncio.sleep(1.0)
                     return await idle_heal(server, lambda: scenario.change(w))
-                return await first_byte(connection, scenario, w)
+                return await heal(connection, scenario, w)
     finally:
         w.lab.close()
 
 
-async def ticker(peer: OfficialPeer, conn: Any, scenario: Scenario, w: World) -> float | None:
+async def ticker(peer: OfficialPeer, conn: Any, scenario: Scenario, w: World) -> Healed | None:
     """Run the change under an official client."""
     await peer.aio.start_ticker(conn)
     await asyncio.sleep(1.5)
@@ -219,7 +236,8 @@ async def ticker(peer: OfficialPeer, conn: Any, scenario: Scenario, w: World) ->
         log = await peer.aio.ticker_log(conn)
         healed = log.healed_at(changed)
         if healed is not None:
-            return healed - began
+            first = min((at for _, at in log.echoes if at > began), default=healed)
+            return Healed((first if scenario.outage else healed) - began, healed - began)
         await asyncio.sleep(0.25)
     return None
 
@@ -228,7 +246,7 @@ def official_peer(host: Host) -> OfficialPeer:
     return OfficialPeer.start(OFFICIAL, popen=host.popen, name=host.name)
 
 
-async def official(scenario: Scenario, rtt: float) -> float | None:
+async def official(scenario: Scenario, rtt: float) -> Healed | None:
     w = build(scenario, rtt)
     try:
         client = await asyncio.to_thread(official_peer, w.client)
@@ -242,21 +260,21 @@ async def official(scenario: Scenario, rtt: float) -> float | None:
         w.lab.close()
 
 
-async def mixed(scenario: Scenario, rtt: float) -> float | None:
+async def mixed(scenario: Scenario, rtt: float) -> Healed | None:
     """Our client, official server."""
     w = build(scenario, rtt)
     try:
         server = await asyncio.to_thread(official_peer, w.server)
         addr = v4_only((await server.aio.listen()).node_addr())
         async with our_endpoint(w.client) as client, await client.connect(addr, ECHO_ALPN) as connection:
-            return await first_byte(connection, scenario, w)
+            return await heal(connection, scenario, w)
     except (OfficialError, IrohError):
         return None
     finally:
         w.lab.close()
 
 
-Run = Callable[[Scenario, float], Awaitable[float | None]]
+Run = Callable[[Scenario, float], Awaitable[Healed | None]]
 Tell = Callable[["Row"], None]
 SIDES: dict[str, Run] = {
     "ours": ours,
@@ -272,25 +290,41 @@ class Row:
     scenario: str
     rtt_ms: float
     bound_ms: float
-    runs: dict[str, list[float | None]] = field(default_factory=dict)
+    runs: dict[str, list[Healed | None]] = field(default_factory=dict)
 
-    def median(self, side: str) -> float | None:
+    def median(self, side: str, what: str = "first_byte") -> float | None:
         """Median milliseconds; None if most runs died."""
         runs = self.runs.get(side, [])
-        alive = sorted(r for r in runs if r is not None)
+        alive = [getattr(r, what) for r in runs if r is not None]
         return statistics.median(alive) * 1000 if len(alive) * 2 > len(runs) else None
 
     def text(self, side: str) -> str:
-        """The median and the range."""
+        """The median and the range; for an outage the round trip too."""
         runs = self.runs.get(side)
         if not runs:
             return "-"
-        alive = [r * 1000 for r in runs if r is not None]
+        alive = [r.first_byte * 1000 for r in runs if r is not None]
         dead = len(runs) - len(alive)
-        median = self.median(side)
+        median, trip = self.median(side), self.median(side, "round_trip")
         head = "dies" if median is None else f"{median:,.0f}"
         span = f" [{min(alive):,.0f}-{max(alive):,.0f}]" if alive else ""
-        return head + span + (f" ({dead} of {len(runs)} die)" if dead else "")
+        trips = "" if trip is None or trip == median else f", round trip {trip:,.0f}"
+        return head + span + trips + (f" ({dead} of {len(runs)} die)" if dead else "")
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything measured, times in milliseconds."""
+        return {
+            "scenario": self.scenario,
+            "rtt_ms": self.rtt_ms,
+            "bound_ms": self.bound_ms,
+            "first_byte_ms": {side: self._all(side, "first_byte") for side in self.runs},
+            "round_trip_ms": {side: self._all(side, "round_trip") for side in self.runs},
+            "median_ms": {side: self.median(side) for side in self.runs},
+            "median_round_trip_ms": {side: self.median(side, "round_trip") for side in self.runs},
+        }
+
+    def _all(self, side: str, what: str) -> list[float | None]:
+        return [None if r is None else round(getattr(r, what) * 1000, 1) for r in self.runs[side]]
 
 
 async def measure_ours(row: Row, scenario: Scenario, rtt: float, repeat: int) -> None:
@@ -299,7 +333,7 @@ async def measure_ours(row: Row, scenario: Scenario, rtt: float, repeat: int) ->
         row.runs["ours"] = [await ours(scenario, rtt) for _ in range(repeat)]
         return
 
-    async def later(number: int) -> float | None:
+    async def later(number: int) -> Healed | None:
         await asyncio.sleep(number * STAGGER)
         return await ours(scenario, rtt)
 
@@ -355,11 +389,7 @@ def main(as_json: bool, repeat: int, only: str, sides: str, rtts: tuple[float, .
 
     asyncio.run(measure_all(rows, chosen * len(rtts), sides.split(","), repeat, tell))
     if as_json:
-        click.echo(
-            json.dumps(
-                [{**r.__dict__, "medians_ms": {s: r.median(s) for s in r.runs}} for r in rows], indent=1
-            )
-        )
+        click.echo(json.dumps([row.as_json() for row in rows], indent=1))
         return
     table = Table(title="milliseconds to the first byte: median [range]")
     for column in ("event", "RTT", "bound", *sides.split(",")):

@@ -212,8 +212,10 @@ class Relays:
             for failing in self._stand_ins.failing:
                 if url in self._instead_of(now, failing):  # what waits for that relay has another way now
                     self._core.handle_relay_connected(now, failing)
-        elif url == self._choice.current and self._online == url:
-            self._look_again()  # whatever cut TCP may have changed our address, too
+        else:
+            self._core.handle_relay_lost(now, url)
+            if url == self._choice.current and self._online == url:
+                self._look_again()  # whatever cut TCP may have changed our address, too
         self._driver.pump_soon()
         self._arm()
 

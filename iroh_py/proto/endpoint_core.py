@@ -22,7 +22,7 @@ from iroh_py.proto.demux import Kind, classify
 from iroh_py.proto.magicsock import MagicSock, Transmit
 from iroh_py.proto.netstate import NetworkChange
 from iroh_py.proto.node_state import NodeState
-from iroh_py.proto.paths import Path, PathState, RelayPath, UdpPath
+from iroh_py.proto.paths import Path, RelayPath, UdpPath
 from iroh_py.proto.quic import Closed, HandshakeDone, QuicConfig, Session, SessionTable, TlsAuth
 from iroh_py.proto.quic import Event as QuicEvent
 from iroh_py.proto.surroundings import Surroundings
@@ -184,11 +184,19 @@ class EndpointCore:
         for node in list(self.magic.nodes.values()):
             if node.relay is None or node.relay.path != path or not node.active(now):
                 continue
+            node.announce(now)
             if not node.steady:
                 self.magic.seek_path(now, node, "the relay is back")
                 for entry in self._by_node.get(node.node_id, ()):
                     entry.session.path_changed(now, reset=False)
                     self._dirty[entry] = None
+
+    def handle_relay_lost(self, now: float, url: RelayUrl) -> None:
+        """A relay cannot be used for now: who watches a path that leads through it is told."""
+        path = RelayPath(url)
+        for node in self.magic.nodes.values():
+            if node.relay is not None and node.relay.path == path:
+                node.announce(now)
 
     def handle_timeout(self, now: float) -> None:
         """Do everything that is due."""
@@ -275,7 +283,7 @@ class EndpointCore:
                 self.transmits.append(Transmit(entry.reply, to, datagrams))
             return
         for path, unproven in node.targets(now):
-            allowed = datagrams if unproven is None else _affordable(unproven, datagrams)
+            allowed = datagrams if unproven is None else unproven.pays(datagrams)
             if allowed:
                 self.transmits.append(Transmit(path, node.node_id, allowed))
         wants_answer = entry.session.has_unacked or any(
@@ -327,11 +335,3 @@ def _is_short(data: bytes) -> bool:
 def _continues(data: bytes, cid: bytes) -> bool:
     """Whether a datagram has a short header with this destination id."""
     return data[1:SHORT_HEADER_SIZE] == cid and data[0] & FORM_MASK == SHORT_HEADER
-
-
-def _affordable(state: PathState, datagrams: list[bytes]) -> list[bytes]:
-    """The first datagrams that an unproven path's credit pays for."""
-    for index, data in enumerate(datagrams):
-        if not state.allows(len(data)):
-            return datagrams[:index]
-    return datagrams

@@ -208,8 +208,11 @@ class MagicSock:
             if len(self._offers_waiting) < MAX_NODES:
                 self._offers_waiting[node.node_id] = None
             return
-        self.shared.events.append(CallMeMaybeSent(now, node.node_id, self.own_addresses))
-        self._send(node, node.relay.path, disco.CallMeMaybe(self.own_addresses[:MAX_OFFERED]))
+        assert isinstance(node.relay.path, RelayPath)
+        here = _is_loopback(node.relay.path.url.host)
+        offered = tuple(a for a in self.own_addresses if here or not _is_loopback(a[0]))[:MAX_OFFERED]
+        self.shared.events.append(CallMeMaybeSent(now, node.node_id, offered))
+        self._send(node, node.relay.path, disco.CallMeMaybe(offered))
 
     def _predict(self, pings: Pings) -> None:
         """Send one ping many ways. Its pong need not be known: who hears it pings back, and that settles the path."""
@@ -253,6 +256,11 @@ def _unroutable(addr: Addr) -> bool:
     """Whether an offered address cannot be meant for us: link-local IPv6 has no scope here, port 0 is none."""
     ip, port = addr
     return port == 0 or ip.lower().startswith(("fe8", "fe9", "fea", "feb"))
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether an address is this machine's own: no use to a peer that is met at a relay elsewhere."""
+    return host == "localhost" or host == "::1" or host.startswith("127.")
 
 
 __all__ = ["MagicSock", "QuicNote", "Transmit", "UdpPath"]

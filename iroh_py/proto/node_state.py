@@ -47,6 +47,7 @@ from iroh_py.proto.pings import (
     ProbeRhythm,
     SeenPings,
 )
+from iroh_py.proto.silence import Silence
 from iroh_py.proto.surroundings import Surroundings
 
 #: A node without connections still counts as active for this long after its last payload (PROTOCOL 3.1), in seconds.
@@ -56,6 +57,16 @@ GOOD_ENOUGH_LATENCY = 0.005
 UPGRADE_INTERVAL = 60.0
 #: With a relay to fall back on, a direct path that stays silent under doubt this long is given up, in seconds.
 GIVE_UP = 5.0
+#: So many kicks in a row without an answer, and large packets are suspected not to get through.
+MAX_FRUITLESS_KICKS = 2
+#: Why a path is doubted whose answers stay away.
+SILENCE = "silence"
+#: Why we ping after our own network changed. The peer may send three times what it got to an address it has not proven
+#: (RFC 9000 section 8.1): a plain ping pays for its pong and its ping, one of so many bytes pays for a full packet of
+#: data as well, a round trip earlier. Only while the news is fresh, in seconds.
+MOVED = "our network changed"
+MOVED_PING = 480
+MOVED_SECONDS = 0.2
 #: A path on which large packets vanished is not tried with large ones for this long (quinn: 60 s), in seconds.
 MTU_COOLDOWN = 60.0
 
@@ -72,13 +83,12 @@ class NodeState:
         #: Number of QUIC connections with this node; while there is one, a path is kept.
         self.sessions = 0
         self.last_used = now
+        #: When the newest doubt arose (a pong has to answer a later ping), and since when there was no end of doubt.
         self.suspect_since: float | None = None
+        self._doubted_since: float | None = None
         self._suspect_why = ""
         self._contest = Contest(now, higher_id=shared.node_id.raw > node_id.raw)
-        #: Since when an answer to data is awaited.
-        self._awaiting: float | None = None
-        self._pong_due: float | None = None
-        self._fruitless_kicks = 0
+        self._silence = Silence(lambda: (self.latency, self.relay is not None))
         self._heartbeat_at: float | None = None
         self._last_full_round: float | None = None
         self._offers = Offers(now)
@@ -155,6 +165,7 @@ class NodeState:
                 new = self.paths.add(now, UdpPath(addr), told=told, keep=self.best) or new
         if relay is not None and (self.relay is None or self.relay.path.url != relay):  # type: ignore[union-attr]
             self.relay = PathState(RelayPath(relay), now, told=True)
+            self.announce(now)
             new = True
         return new
 
@@ -176,15 +187,14 @@ class NodeState:
                 self.best = None
         if not self.active(now):
             return []
-        self._suspect(now, "our network changed")
+        self._suspect(now, MOVED)
         self._contest.end()
         self._offers.forget_sent()
         for state in self.paths:
             state.mtu = BASE_MTU  # the new uplink may carry less
             state.mtu_failed_at = state.mtu_probed_at = None
         actions = self._round(now)
-        if self._awaiting is not None:
-            self._awaiting = now
+        self._silence.begin_anew(now)
         return [*actions, SetMtu(BASE_MTU), Kick(reset=False)]
 
     def handle_ping(self, now: float, path: Path, ping: Ping, size: int) -> list[Action]:
@@ -202,7 +212,7 @@ class NodeState:
         if state is self.best:
             if self.suspect_since is not None:
                 actions += self._ping(now, state)
-            if self._overdue(now):
+            if self._silence.overdue(now):
                 actions += self._kick(now, reset=False)
         elif new or self._challengeable(now, state, Sign.PING):
             actions += self._challenge(now, state, Sign.PING)
@@ -268,11 +278,10 @@ class NodeState:
             if state is None:
                 return []
         state.last_payload = now
-        self._awaiting = None
-        self._fruitless_kicks = 0
+        self._silence.handle_payload()
         best = self.best
         if state is best:
-            if self.suspect_since is not None and self._suspect_why == "silence":
+            if self.suspect_since is not None and self._suspect_why == SILENCE:
                 self._clear_doubt(now)
             return []
         if not fresh:
@@ -291,15 +300,13 @@ class NodeState:
         self.last_used = now
         if self._heartbeat_at is None:
             self._heartbeat_at = now + self.shared.config.heartbeat_interval
-        if wants_answer:
-            if self._awaiting is None:
-                self._awaiting = now
-            if self._rhythm.running and self._pressing(now):
-                self._rhythm.hasten(now)
-            elif self.best is None:
-                self._rhythm.start(now, "no path known")
-        else:
-            self._awaiting = None
+        self._silence.handle_sent(now, wants_answer=wants_answer)
+        if not wants_answer:
+            return
+        if self._rhythm.running and self._pressing(now):
+            self._rhythm.hasten(now)
+        elif self.best is None:
+            self._rhythm.start(now, "no path known")
 
     def handle_timeout(self, now: float) -> list[Action]:
         """Do what is due."""
@@ -308,22 +315,24 @@ class NodeState:
             state = self.paths.get(lost.path)
             if state is not None:
                 state.pings_lost += 1
-        verdict = self._verdict_at()
-        if verdict is not None and now >= verdict:
+        if _is_due(now, self._verdict_at()):
             actions += self._decide(now)
-        if self._silent(now):
-            self._suspect(now, "silence")
+        if _is_due(now, self._check_at()):
+            actions += self._check_relay(now)
+        if _is_due(now, self._silence_deadline()):
+            self._suspect(now, SILENCE)
         if self._given_up(now):
             self._adopt_none(now)
-        if self._heartbeat_at is not None and now >= self._heartbeat_at:
+        if _is_due(now, self._heartbeat_at):
             actions += self._heartbeat(now)
-        if self._rhythm.due is not None and now >= self._rhythm.due:
+        if _is_due(now, self._rhythm.due):
             actions += self._round(now)
         return actions
 
     def next_timeout(self) -> float | None:
         """When ``handle_timeout`` wants to be called next."""
         times = (
+            self._check_at(),
             self._silence_deadline(),
             self._verdict_at(),
             self._heartbeat_at,
@@ -334,54 +343,40 @@ class NodeState:
 
     # --- doubt ---
 
-    def _patience(self, floor: float) -> float:
-        """How long an answer may take before it is missed: three round trips, within reason."""
-        latency = self.latency
-        if latency is None:
-            return floor
-        if (
-            self.relay is not None
-        ):  # doubt costs little where another way exists: payload takes both meanwhile
-            return min(max(2 * latency + 0.04, min(floor, 0.06)), 1.0)
-        return min(max(3 * latency + 0.06, floor), 1.0)
-
     def _silence_deadline(self) -> float | None:
         """When the absence of an answer becomes a reason for doubt."""
-        if self.best is None or self.suspect_since is not None or self.sessions == 0:
-            return None
-        times = []
-        if self._awaiting is not None:
-            # A peer that answers pings but not data (it still sends to our old address) is asked ever less often.
-            slack = 2 ** min(self._fruitless_kicks, 3)
-            times.append(self._awaiting + min(self._patience(0.15) * slack, 1.0))
-        if self._pong_due is not None:
-            times.append(self._pong_due)
-        return min(times, default=None)
+        undoubted = self.best is not None and self.suspect_since is None and self.sessions > 0
+        return self._silence.deadline() if undoubted else None
 
-    def _silent(self, now: float) -> bool:
-        deadline = self._silence_deadline()
-        return deadline is not None and now >= deadline
+    def _check_at(self) -> float | None:
+        """When to find out whether the relay still works, before payload needs it."""
+        undoubted = self.best is not None and self.suspect_since is None and self.sessions > 0
+        return self._silence.check_at() if undoubted else None
 
-    def _overdue(self, now: float) -> bool:
-        """Whether data has been waiting for an answer longer than a working path takes."""
-        return self._awaiting is not None and now - self._awaiting > self._patience(0.05)
+    def _check_relay(self, now: float) -> list[Action]:
+        """A ping through the relay: if its connection is dead, writing to it shows that."""
+        assert self.relay is not None
+        self._silence.handle_check(now)
+        return self._ping(now, self.relay)
 
     def _suspect(self, now: float, why: str) -> None:
         """Doubt the path in use and look for all others."""
         if self.best is not None and (self.suspect_since is None or why != self._suspect_why):
             self._tell(PathSuspected(now, self.node_id, str(self.best.path), why))
         self.suspect_since = now
+        if self._doubted_since is None:
+            self._doubted_since = now
         self._suspect_why = why
-        self._pong_due = None
+        self._silence.pong_due = None
         self._rhythm.start(now, why)
-        self._announce(now)
+        self.announce(now)
 
     def _clear_doubt(self, now: float) -> None:
         """The path in use works."""
-        self.suspect_since = None
+        self.suspect_since = self._doubted_since = None
         self._contest.end()
         self._rhythm.stop()
-        self._announce(now)
+        self.announce(now)
 
     def _challenge(self, now: float, state: PathState, sign: Sign) -> list[Action]:
         """The node was heard on another path: it may have moved. Ask both paths, and use both until one answers."""
@@ -399,8 +394,11 @@ class NodeState:
                 actions += self._ping(now, self.best)
         # Payload comes by another way because the peer moved: what is in flight by the old one is lost.
         moved = sign is Sign.PAYLOAD and self.best is not None and not contest.kicked
-        if moved or self._overdue(now):
+        # What the last kick wanted to send there was more than the credit of an unproven address; now it is covered.
+        covered = 0 < state.withheld <= state.credit
+        if moved or covered or self._silence.overdue(now):
             contest.kicked = True
+            state.withheld = 0
             actions += self._kick(now, reset=False)
         return actions
 
@@ -423,8 +421,8 @@ class NodeState:
             return self._adopt(now, contender)
         if verdict is Verdict.STAY:
             self._clear_doubt(now)
-        elif best.quiet_for(now) > self._patience(0.15):
-            self._suspect(now, "silence")
+        elif self._silence.quiet(best.quiet_for(now)):
+            self._suspect(now, SILENCE)
         return []
 
     def _settle(self, now: float, state: PathState, ping: OpenPing) -> list[Action]:
@@ -434,7 +432,7 @@ class NodeState:
         if best is None:
             return self._adopt(now, state)
         if state is best:
-            self._pong_due = None
+            self._silence.pong_due = None
             if not after_doubt:
                 return []
             if self._contest.contender is not None and self.suspect_since is None:
@@ -442,18 +440,20 @@ class NodeState:
             doubted = self.suspect_since is not None
             self._clear_doubt(now)
             actions = [SetMtu(state.mtu), *self._probe_mtu(now, state)] if doubted else []
-            if self._overdue(now) or (doubted and self._awaiting is not None):
+            if self._silence.overdue(now) or (doubted and self._silence.awaiting is not None):
                 actions += self._kick(now, reset=False)
             return actions
         if self.suspect_since is not None:
             return self._adopt(now, state) if after_doubt else []
         if self._contest.contender is state:
-            verdict = self._verdict_at()
-            return self._decide(now) if verdict is not None and now >= verdict else []
+            return self._decide(now) if _is_due(now, self._verdict_at()) else []
         in_use = best.last_payload is not None and now - best.last_payload < 1.0
         given = in_use and self.shared.node_id.raw > self.node_id.raw  # the peer decides while it sends there
-        if not best.trusted(now) or (better_path(state, best) and not given):
+        better = better_path(state, best)
+        if not best.trusted(now) or (better and not given):
             return self._adopt(now, state)
+        if better:
+            self._last_full_round = None  # the peer may see it otherwise: look again with the next heartbeat
         return []
 
     def _adopt(self, now: float, state: PathState) -> list[Action]:
@@ -467,7 +467,7 @@ class NodeState:
             and state.latency > 2 * before.latency + 0.01
         )
         self._clear_doubt(now)
-        self._pong_due = None
+        self._silence.pong_due = None
         if before is None:
             self._tell(HolePunched(now, self.node_id, str(state.path)))
         return [*self._kick(now, reset=slower), SetMtu(state.mtu), *self._probe_mtu(now, state)]
@@ -475,25 +475,23 @@ class NodeState:
     def _adopt_none(self, now: float) -> None:
         """Give the direct path up: payload goes over the relay only, and the search goes on."""
         self.best = None
-        self.suspect_since = None
-        self._announce(now)
+        self.suspect_since = self._doubted_since = None
+        self.announce(now)
 
     def _given_up(self, now: float) -> bool:
         return (
             self.best is not None
-            and self.suspect_since is not None
+            and self._doubted_since is not None
             and self.relay is not None
-            and now - self.suspect_since > GIVE_UP
+            and now - self._doubted_since > GIVE_UP
             and self.best.quiet_for(now) > GIVE_UP
         )
 
     def _kick(self, now: float, *, reset: bool) -> list[Action]:
         """Let QUIC go on at once. Kicks that bring no answer mean that large packets do not get through."""
-        self._fruitless_kicks += 1
-        if self._awaiting is not None:
-            self._awaiting = now
+        fruitless = self._silence.handle_kick(now) > MAX_FRUITLESS_KICKS
         best = self.best
-        if best is not None and self._fruitless_kicks > 2 and best.mtu > BASE_MTU and best.trusted(now):
+        if best is not None and fruitless and best.mtu > BASE_MTU and best.trusted(now):
             best.mtu = BASE_MTU
             best.mtu_failed_at = now
             return [SetMtu(BASE_MTU), Kick(reset)]
@@ -501,11 +499,13 @@ class NodeState:
 
     # --- pings ---
 
-    def _ping(self, now: float, state: PathState, mtu: int = 0) -> list[Action]:
-        """One ping on one path, padded so that its datagram has ``mtu`` bytes if that is more."""
-        if not state.told and not state.allows(PING_OVERHEAD):
-            return []
-        padding = max(0, mtu - PING_OVERHEAD)
+    def _ping(self, now: float, state: PathState, size: int = 0) -> list[Action]:
+        """One ping on one path, padded so that its datagram has ``size`` bytes if that is more."""
+        if not state.told and not state.allows(max(size, PING_OVERHEAD)):
+            if size <= PING_OVERHEAD or not state.allows(PING_OVERHEAD):
+                return []
+            size = PING_OVERHEAD
+        padding = max(0, size - PING_OVERHEAD)
         ping = Ping(self.shared.tx_id(), self.shared.node_id, padding)
         state.last_ping = now
         self._open.add(ping.tx_id, OpenPing(state.path, now, PING_OVERHEAD + padding))
@@ -518,8 +518,9 @@ class NodeState:
         if self.relay is not None and first:
             actions += self._ping(now, self.relay)
         asked = self.paths.candidates(now, self.shared, keep=self.best)
+        size = MOVED_PING if self._rhythm.why == MOVED and self._rhythm.age(now) < MOVED_SECONDS else 0
         for state in asked:
-            actions += self._ping(now, state)
+            actions += self._ping(now, state, size)
         self._last_full_round = now
         if self.relay is not None and self._offers.may_send(now):
             self._offers.handle_sent(now)
@@ -536,7 +537,7 @@ class NodeState:
         """Whether data waits for a path; not for long if the relay carries it and punching has failed so far."""
         relay = self.relay
         carried = relay is not None and relay.quiet_for(now) < TRUST and self._rhythm.age(now) > CALM_AFTER
-        return self._awaiting is not None and not carried
+        return self._silence.awaiting is not None and not carried
 
     def _wants_path(self, now: float) -> bool:
         """Whether rounds of pings shall go on."""
@@ -557,8 +558,7 @@ class NodeState:
                 self._rhythm.start(now, "no path known")
             return []
         actions = self._ping(now, best)
-        if self._pong_due is None:
-            self._pong_due = now + self._patience(0.25)
+        self._silence.handle_heartbeat(now)
         actions += self._probe_mtu(now, best)
         slow = best.latency is not None and best.latency > GOOD_ENOUGH_LATENCY
         if slow and (self._last_full_round is None or now - self._last_full_round >= UPGRADE_INTERVAL):
@@ -585,6 +585,7 @@ class NodeState:
         if isinstance(path, RelayPath):
             if self.relay is None or self.relay.path != path:
                 self.relay = PathState(path, now, told=True)
+                self.announce(now)
                 new = True
             state: PathState | None = self.relay
         else:
@@ -599,7 +600,7 @@ class NodeState:
     def _has_interface(self, path: UdpPath) -> bool:
         return self.shared.interface_usable(path.via)
 
-    def _announce(self, now: float) -> None:
+    def announce(self, now: float) -> None:
         """Tell watchers when payload's first path is another one than before."""
         path = self.current_path
         if path == self._announced:
@@ -618,3 +619,7 @@ class NodeState:
 
     def _tell(self, event: object) -> None:
         self.shared.events.append(event)  # type: ignore[arg-type]
+
+
+def _is_due(now: float, at: float | None) -> bool:
+    return at is not None and now >= at

@@ -73,6 +73,7 @@ class PathState:
         "proven",
         "since",
         "told",
+        "withheld",
     )
 
     def __init__(self, path: Path, now: float, *, told: bool = False) -> None:
@@ -90,6 +91,8 @@ class PathState:
         self.pings_lost = 0
         #: Bytes that may still be sent there while it is unproven.
         self.credit = TOLD_CREDIT if told else 0
+        #: Bytes of the last datagram that the credit did not cover, 0 if it covered all.
+        self.withheld = 0
         self.mtu = BASE_MTU
         self.mtu_probed_at: float | None = None
         self.mtu_failed_at: float | None = None
@@ -131,6 +134,15 @@ class PathState:
             return False
         self.credit -= size
         return True
+
+    def pays(self, datagrams: list[bytes]) -> list[bytes]:
+        """The first of these datagrams that may be sent here now; the rest counts as withheld."""
+        self.withheld = 0
+        for index, data in enumerate(datagrams):
+            if not self.allows(len(data)):
+                self.withheld = len(data)
+                return datagrams[:index]
+        return datagrams
 
     def charge(self, size: int) -> None:
         """Account for bytes that are sent whether or not the credit covers them (an answer)."""

@@ -1,0 +1,116 @@
+"""What a node still owes us an answer to, and when the absence of it means something.
+
+Silence is judged in steps, all measured from the first unanswered byte. With a relay beside, that is asked whether it
+still works: what silences a path (a NAT that restarted) often cuts its TCP too, and dialling again takes a round trip
+or two. Then the path in use is doubted. A peer that answers pings but not data is asked ever less often.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+#: How long an answer to data or to a heartbeat may take at least, in seconds: a peer may have to think.
+DATA_PATIENCE = 0.15
+PONG_PATIENCE = 0.25
+#: The same where doubt costs little, because payload then takes the relay too, in seconds.
+RELAYED_PATIENCE = 0.06
+#: An answer that is late by so much shows that a path which was doubted works worse than it should, in seconds.
+LATE = 0.05
+#: An answer is missed after this at the latest, in seconds: the promise for breaks that nobody reports.
+MAX_PATIENCE = 1.0
+#: Beyond a round trip and a quarter, when the relay is asked: below the first doubt, above the network's own jitter.
+CHECK_MARGIN = 0.015
+#: The relay is asked for that reason at most this often, in seconds.
+CHECK_INTERVAL = 1.0
+
+
+class Silence:
+    """The clockwork of one node's silence; times are seconds on the endpoint's clock.
+
+    ``ways()``: the round-trip seconds of the path in use (None before they are known), and whether a relay could carry
+    payload instead.
+    """
+
+    __slots__ = ("_checked_at", "_fruitless", "_ways", "awaiting", "pong_due")
+
+    def __init__(self, ways: Callable[[], tuple[float | None, bool]]) -> None:
+        self._ways = ways
+        #: Since when an answer to data is awaited.
+        self.awaiting: float | None = None
+        #: When the pong of a heartbeat is missed.
+        self.pong_due: float | None = None
+        self._fruitless = 0
+        self._checked_at: float | None = None
+
+    # --- what happens ---
+
+    def handle_sent(self, now: float, *, wants_answer: bool) -> None:
+        """Payload went out."""
+        if not wants_answer:
+            self.awaiting = None
+        elif self.awaiting is None:
+            self.awaiting = now
+
+    def handle_payload(self) -> None:
+        """Payload came in: whatever was awaited, the peer speaks."""
+        self.awaiting = None
+        self._fruitless = 0
+
+    def handle_heartbeat(self, now: float) -> None:
+        """A heartbeat ping went out."""
+        if self.pong_due is None:
+            self.pong_due = now + self._patience(PONG_PATIENCE)
+
+    def handle_kick(self, now: float) -> int:
+        """Everything is sent once more; returns how many times in a row, without an answer between."""
+        self._fruitless += 1
+        self.begin_anew(now)
+        return self._fruitless
+
+    def begin_anew(self, now: float) -> None:
+        """What is awaited was lost for a known reason: the wait for an answer begins now."""
+        if self.awaiting is not None:
+            self.awaiting = now
+
+    # --- what follows ---
+
+    def deadline(self) -> float | None:
+        """When the path in use is to be doubted; None if nothing is awaited."""
+        times = []
+        if self.awaiting is not None:
+            # A peer that answers pings but not data (it still sends to our old address) is asked ever less often.
+            slack = 2 ** min(self._fruitless, 3)
+            times.append(self.awaiting + min(self._patience(DATA_PATIENCE) * slack, MAX_PATIENCE))
+        if self.pong_due is not None:
+            times.append(self.pong_due)
+        return min(times, default=None)
+
+    def overdue(self, now: float) -> bool:
+        """Whether data has been waiting for an answer longer than a working path takes."""
+        return self.awaiting is not None and now - self.awaiting > self._patience(LATE)
+
+    def quiet(self, seconds: float) -> bool:
+        """Whether a path that said nothing for so long is silent rather than slow."""
+        return seconds > self._patience(DATA_PATIENCE)
+
+    def check_at(self) -> float | None:
+        """When to ask the relay whether it works, because an answer to data is late; None if there is no reason."""
+        latency, relayed = self._ways()
+        if self.awaiting is None or latency is None or not relayed or self._fruitless:
+            return None
+        if self._checked_at is not None and self.awaiting < self._checked_at + CHECK_INTERVAL:
+            return None
+        return self.awaiting + 1.25 * latency + CHECK_MARGIN
+
+    def handle_check(self, now: float) -> None:
+        """The relay was asked."""
+        self._checked_at = now
+
+    def _patience(self, floor: float) -> float:
+        """How long an answer may take before it is missed: a few round trips, within reason."""
+        latency, relayed = self._ways()
+        if latency is None:
+            return floor
+        if relayed:
+            return min(max(2 * latency + 0.04, min(floor, RELAYED_PATIENCE)), MAX_PATIENCE)
+        return min(max(3 * latency + 0.06, floor), MAX_PATIENCE)
