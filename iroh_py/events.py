@@ -159,6 +159,17 @@ class PathSuspected(NodeEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class AnswerLate(NodeEvent):
+    """An answer to data is later than the path explains: whether the relay still works is found out, in case."""
+
+    path: str
+
+    @property
+    def text(self) -> str:
+        return f"an answer by {self.path} is late"
+
+
+@dataclass(frozen=True, slots=True)
 class PeerMoved(NodeEvent):
     """The node was heard from an address that is not the one in use."""
 
@@ -274,6 +285,7 @@ _NAMES = {
     "PathProven": "pong.recv",
     "PathChanged": "path",
     "PathSuspected": "suspect",
+    "AnswerLate": "late",
     "PeerMoved": "moved",
     "CallMeMaybeSent": "call-me-maybe.sent",
     "CallMeMaybeReceived": "call-me-maybe.recv",

@@ -109,6 +109,9 @@ class RelayClient:
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._closed = False
+        self._generation = generation
+        #: Until when a connection is kept at hand beside one that works.
+        self._spare_until = 0.0
         #: Connections that came to be.
         self.connects = 0
 
@@ -208,10 +211,20 @@ class RelayClient:
                 self._link.lose("its local address is gone")
         self._wake.set()
 
-    def check(self) -> None:
-        """Something hints that the connection may be broken: ask, and dial beside if no answer comes soon."""
-        if self._link is not None:
-            self._link.probe(_PROBE_WITHIN)
+    def check(self, *, beside: bool = False) -> None:
+        """Something hints that the connection may be broken: ask, and dial another if no answer comes soon.
+
+        With ``beside`` another is dialled at once, which saves a round trip if the hint was right; it is adopted if
+        this one breaks in that time, else dropped.
+        """
+        if self._link is None:
+            return
+        self._link.probe(_PROBE_WITHIN)
+        if (
+            beside and self._dial is None and self._generation.is_v3
+        ):  # a 1.x login would replace the old connection
+            self._spare_until = self._network.time() + _PROBE_WITHIN + 3 * (self._link.latency or 0.0)
+            self._wake.set()
 
     async def close(self) -> None:
         """Drop the connection; nothing is called back after this returns."""
@@ -245,7 +258,7 @@ class RelayClient:
     async def _step(self) -> None:
         await self._check_link()
         await self._check_dial()
-        wanted = not self._idle() and (self._link is None or self._link.suspect)
+        wanted = not self._idle() and (self._link is None or self._link.suspect or self._spare)
         if not wanted:
             await self._stop_dial()
         elif self._dial is None and self._network.time() >= self._retry_at:
@@ -270,7 +283,11 @@ class RelayClient:
 
     async def _check_dial(self) -> None:
         dial = self._dial
-        if dial is None or not dial.done():
+        if (
+            dial is None
+            or not dial.done()
+            or (self._spare and self._link is not None and not self._link.suspect)
+        ):
             return
         self._dial = None
         error = None if dial.cancelled() else dial.exception()
@@ -339,6 +356,10 @@ class RelayClient:
             if not self._closed:
                 self._report(connected=False, detail="idle")
 
+    @property
+    def _spare(self) -> bool:
+        return self._network.time() < self._spare_until
+
     def _idle(self) -> bool:
         return not self._is_home and self._network.time() - self._last_used >= IDLE_TIMEOUT
 
@@ -348,6 +369,8 @@ class RelayClient:
         if self._idle():
             return None
         times = [] if self._is_home else [self._last_used + IDLE_TIMEOUT]
+        if self._spare:
+            times.append(self._spare_until)
         if self._dial is None and (self._link is None or self._link.suspect):
             times.append(self._retry_at)
         # Nothing to wait for but the wake event: look again after a minute, whatever was missed.

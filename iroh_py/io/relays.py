@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from iroh_py.addr import RelayUrl
-from iroh_py.events import Event, HomeRelayChanged, PathSuspected, RelayStateChanged, ReportMade
+from iroh_py.events import AnswerLate, Event, HomeRelayChanged, PathSuspected, RelayStateChanged, ReportMade
 from iroh_py.io.netcheck import Netcheck
 from iroh_py.io.portmap import PortMapper
 from iroh_py.io.relay_clients import RelayClients
@@ -24,6 +24,7 @@ from iroh_py.proto.home_relay import HomeRelay
 from iroh_py.proto.netcheck.addresses import OwnAddresses, Publication
 from iroh_py.proto.netcheck.report import Report
 from iroh_py.proto.netcheck.run import NetcheckRun
+from iroh_py.proto.paths import RelayPath
 from iroh_py.proto.stand_ins import STAND_IN_AFTER, StandIns
 from iroh_py.relay_map import relay_map
 
@@ -181,10 +182,22 @@ class Relays:
 
     def handle_event(self, event: Event) -> None:
         """Something happened in the core: a path that falls silent may mean that our own mapping changed."""
+        if isinstance(event, AnswerLate):
+            self._check_beside(event.node)
         if isinstance(event, PathSuspected) and event.why == "silence" and self._look_again():
             self._clients.check()  # what silenced UDP may have cut TCP, too, and now it is needed
 
     # --- relays ---
+
+    def _check_beside(self, node_id: NodeId) -> None:
+        """The relay by which a node is reached, and the one by which it reaches us, may be needed in a moment."""
+        node = self._core.magic.nodes.get(node_id)
+        path = None if node is None or node.relay is None else node.relay.path
+        urls = {self._choice.current, path.url if isinstance(path, RelayPath) else None}
+        for url in urls:
+            client = None if url is None else self._clients.client(url)
+            if client is not None:
+                client.check(beside=True)
 
     def _works(self, url: RelayUrl) -> bool:
         client = self._clients.client(url)

@@ -173,6 +173,8 @@ class EndpointCore:
             entry.reply, entry.reply_node = path, relayed_from
         elif news and (relayed_from is None or relayed_from == node.node_id):
             self.magic.handle_payload(now, node, path, news, fresh=True)
+            if node.relay is not None:
+                node.note_unanswered(session.unanswered_since)
 
     def handle_network_change(self, now: float, state: NetworkState, change: NetworkChange) -> None:
         """Our own network is another one."""
@@ -192,11 +194,11 @@ class EndpointCore:
                     self._dirty[entry] = None
 
     def handle_relay_lost(self, now: float, url: RelayUrl) -> None:
-        """A relay cannot be used for now: who watches a path that leads through it is told."""
+        """A relay cannot be used for now."""
         path = RelayPath(url)
         for node in self.magic.nodes.values():
             if node.relay is not None and node.relay.path == path:
-                node.announce(now)
+                node.handle_relay_lost(now)
 
     def handle_timeout(self, now: float) -> None:
         """Do everything that is due."""

@@ -20,7 +20,15 @@ Handlers take ``now`` first and return actions; they never wait, send or draw ti
 from __future__ import annotations
 
 from iroh_py.addr import RelayUrl
-from iroh_py.events import HolePunched, PathChanged, PathProven, PathSuspected, PeerMoved, PingsSent
+from iroh_py.events import (
+    AnswerLate,
+    HolePunched,
+    PathChanged,
+    PathProven,
+    PathSuspected,
+    PeerMoved,
+    PingsSent,
+)
 from iroh_py.keys import NodeId
 from iroh_py.network import Addr
 from iroh_py.proto.actions import Action, Kick, OfferAddresses, SendDisco, SetMtu
@@ -278,7 +286,7 @@ class NodeState:
             if state is None:
                 return []
         state.last_payload = now
-        self._silence.handle_payload()
+        self._silence.handle_payload(now)
         best = self.best
         if state is best:
             if self.suspect_since is not None and self._suspect_why == SILENCE:
@@ -307,6 +315,16 @@ class NodeState:
             self._rhythm.hasten(now)
         elif self.best is None:
             self._rhythm.start(now, "no path known")
+
+    def handle_relay_lost(self, now: float) -> None:
+        """Our relay broke. If answers stay away as well, a NAT forgot us: the path in use is no better."""
+        if self._undoubted and self._silence.confirms(now):
+            self._suspect(now, SILENCE)
+        self.announce(now)
+
+    def note_unanswered(self, since: float | None) -> None:
+        """When the oldest data was sent that the node has not acknowledged; None: it has all."""
+        self._silence.unanswered = since
 
     def handle_timeout(self, now: float) -> list[Action]:
         """Do what is due."""
@@ -343,20 +361,25 @@ class NodeState:
 
     # --- doubt ---
 
+    @property
+    def _undoubted(self) -> bool:
+        """Whether a path is in use that silence could put into question."""
+        return self.best is not None and self.suspect_since is None and self.sessions > 0
+
     def _silence_deadline(self) -> float | None:
         """When the absence of an answer becomes a reason for doubt."""
-        undoubted = self.best is not None and self.suspect_since is None and self.sessions > 0
-        return self._silence.deadline() if undoubted else None
+        return self._silence.deadline() if self._undoubted else None
 
     def _check_at(self) -> float | None:
         """When to find out whether the relay still works, before payload needs it."""
-        undoubted = self.best is not None and self.suspect_since is None and self.sessions > 0
-        return self._silence.check_at() if undoubted else None
+        return self._silence.check_at() if self._undoubted else None
 
     def _check_relay(self, now: float) -> list[Action]:
         """A ping through the relay: if its connection is dead, writing to it shows that."""
         assert self.relay is not None
+        assert self.best is not None
         self._silence.handle_check(now)
+        self._tell(AnswerLate(now, self.node_id, str(self.best.path)))
         return self._ping(now, self.relay)
 
     def _suspect(self, now: float, why: str) -> None:

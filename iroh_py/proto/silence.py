@@ -18,8 +18,9 @@ RELAYED_PATIENCE = 0.06
 LATE = 0.05
 #: An answer is missed after this at the latest, in seconds: the promise for breaks that nobody reports.
 MAX_PATIENCE = 1.0
-#: Beyond a round trip and a quarter, when the relay is asked: below the first doubt, above the network's own jitter.
-CHECK_MARGIN = 0.015
+#: Beyond a round trip, when the relay is asked: below the first doubt, above what a peer may hold its acknowledgement
+#: back (25 ms, RFC 9000 section 13.2.1).
+CHECK_MARGIN = 0.03
 #: The relay is asked for that reason at most this often, in seconds.
 CHECK_INTERVAL = 1.0
 
@@ -31,15 +32,18 @@ class Silence:
     payload instead.
     """
 
-    __slots__ = ("_checked_at", "_fruitless", "_ways", "awaiting", "pong_due")
+    __slots__ = ("_checked_at", "_fruitless", "_heard_at", "_ways", "awaiting", "pong_due", "unanswered")
 
     def __init__(self, ways: Callable[[], tuple[float | None, bool]]) -> None:
         self._ways = ways
-        #: Since when an answer to data is awaited.
+        #: Since when an answer to data is awaited and nothing came.
         self.awaiting: float | None = None
+        #: When the oldest data was sent that is not acknowledged, whatever else came since.
+        self.unanswered: float | None = None
         #: When the pong of a heartbeat is missed.
         self.pong_due: float | None = None
         self._fruitless = 0
+        self._heard_at = 0.0
         self._checked_at: float | None = None
 
     # --- what happens ---
@@ -47,14 +51,18 @@ class Silence:
     def handle_sent(self, now: float, *, wants_answer: bool) -> None:
         """Payload went out."""
         if not wants_answer:
-            self.awaiting = None
-        elif self.awaiting is None:
+            self.awaiting = self.unanswered = None
+            return
+        if self.awaiting is None:
             self.awaiting = now
+        if self.unanswered is None:
+            self.unanswered = now
 
-    def handle_payload(self) -> None:
+    def handle_payload(self, now: float) -> None:
         """Payload came in: whatever was awaited, the peer speaks."""
         self.awaiting = None
         self._fruitless = 0
+        self._heard_at = now
 
     def handle_heartbeat(self, now: float) -> None:
         """A heartbeat ping went out."""
@@ -96,15 +104,22 @@ class Silence:
     def check_at(self) -> float | None:
         """When to ask the relay whether it works, because an answer to data is late; None if there is no reason."""
         latency, relayed = self._ways()
-        if self.awaiting is None or latency is None or not relayed or self._fruitless:
+        since = self.unanswered
+        if since is None or latency is None or not relayed or self._fruitless:
             return None
-        if self._checked_at is not None and self.awaiting < self._checked_at + CHECK_INTERVAL:
+        if self._checked_at is not None and since < self._checked_at + CHECK_INTERVAL:
             return None
-        return self.awaiting + 1.25 * latency + CHECK_MARGIN
+        # Data that a queue on the way delays is no reason while something still comes.
+        return max(since + latency, self._heard_at) + CHECK_MARGIN
 
     def handle_check(self, now: float) -> None:
         """The relay was asked."""
         self._checked_at = now
+
+    def confirms(self, now: float) -> bool:
+        """Whether a relay that breaks now does so for the reason for which answers stay away."""
+        asked = self._checked_at
+        return asked is not None and self._heard_at < asked and now - asked < CHECK_INTERVAL
 
     def _patience(self, floor: float) -> float:
         """How long an answer may take before it is missed: a few round trips, within reason."""

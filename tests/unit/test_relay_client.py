@@ -262,3 +262,37 @@ async def test_unknown_authority_is_not_trusted(certificate: tuple[Path, Path]) 
         assert "certificate verify failed" in node.states[0][1].lower()
         assert server.stats()["http_requests"] == 0
         await node.client.close()
+
+
+async def test_hint_of_trouble_another_connection_stands_ready_when_this_one_breaks() -> None:
+    """Dialled beside, it is there at once; the relay does not know of it before it is needed."""
+    async with relay() as server:
+        node = _Node(1, server.url)
+        await node.connect()
+        before = node.client.dials
+        node.client.check(beside=True)
+        await eventually(lambda: node.client.dials > before, "another one is dialled")
+        assert node.client.connects == 1
+        assert node.client.connected
+        link = node.client._link
+        assert link is not None
+        link.lose("broken for this test")
+        await eventually(lambda: node.client.connects == 2, "the other one is in use")
+        assert node.client.dials == before + 1
+        await node.client.close()
+
+
+async def test_hint_of_trouble_was_wrong_nothing_changes() -> None:
+    """The connection that works stays, and the spare one is dropped."""
+    async with relay() as server:
+        a, b = _Node(1, server.url), _Node(2, server.url)
+        await a.connect()
+        await b.connect()
+        a.client.check(beside=True)
+        await eventually(lambda: a.client.dials == 2, "another one is dialled")
+        await eventually(lambda: a.client._dial is None, "and dropped")
+        a.client.send(b.id, [b"still here"])
+        assert await b.receive() == (a.id, [b"still here"])
+        assert a.client.connects == 1
+        assert a.states == [(True, a.states[0][1])]
+        await asyncio.gather(a.client.close(), b.client.close())

@@ -117,6 +117,18 @@ class Engine(FlowControl):
             for stream in self._streams.values()
         )
 
+    @property
+    def unanswered_since(self) -> float | None:
+        """When the oldest 1-RTT packet that awaits an acknowledgement was sent; None if there is none."""
+        if not self._loss.ack_eliciting_in_flight:
+            return None
+        for (
+            packet
+        ) in self.app_space.sent_packets.values():  # in the order of their numbers, so of their times
+            if packet.is_ack_eliciting:
+                return packet.sent_time
+        return None
+
     def transmit(self, now: float) -> list[bytes]:
         """The datagrams due; the address that aioquic gives with them is the constant one."""
         if not self._network_paths:

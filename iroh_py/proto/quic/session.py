@@ -140,6 +140,11 @@ class Session:
         return self._engine.has_unacked
 
     @property
+    def unanswered_since(self) -> float | None:
+        """When the oldest packet that awaits an acknowledgement was sent; None if there is none."""
+        return self._engine.unanswered_since
+
+    @property
     def authenticated(self) -> bool:
         """Whether any packet of the peer was decrypted."""
         return self._engine.authenticated
