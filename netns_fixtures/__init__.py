@@ -37,9 +37,10 @@ if TYPE_CHECKING:
     from netns_fixtures.interface import Interface
     from netns_fixtures.lab import Lab
     from netns_fixtures.link import LinkCondition
-    from netns_fixtures.nat import NatKind
+    from netns_fixtures.nat import NatConfig, NatKind
+    from netns_fixtures.nat.handle import Nat
     from netns_fixtures.process import HostProcess
-    from netns_fixtures.router import Nat, Router
+    from netns_fixtures.router import Router
     from netns_fixtures.scenario import Scenario, load_scenario
     from netns_fixtures.timeline import Timeline
 
@@ -61,9 +62,10 @@ _HOMES = {
     "Interface": "interface",
     "Lab": "lab",
     "LinkCondition": "link",
+    "NatConfig": "nat",
     "NatKind": "nat",
     "HostProcess": "process",
-    "Nat": "router",
+    "Nat": "nat.handle",
     "Router": "router",
     "Scenario": "scenario",
     "Timeline": "timeline",
@@ -85,6 +87,7 @@ __all__ = [
     "LinkEngineError",
     "MissingCapability",
     "Nat",
+    "NatConfig",
     "NatKind",
     "Router",
     "Scenario",

@@ -22,7 +22,7 @@ from netns_fixtures.host import Host
 from netns_fixtures.interface import Interface
 from netns_fixtures.link import LinkCondition
 from netns_fixtures.messages import Apply, CloseLab, OpenLab, Request
-from netns_fixtures.nat import NatKind
+from netns_fixtures.nat import NatConfig, NatKind, nat_config
 from netns_fixtures.ops import Op, Splice
 from netns_fixtures.router import Router
 from netns_fixtures.tape import Tape
@@ -78,7 +78,7 @@ class Lab:
     def router(
         self,
         name: str,
-        nat: str = "none",
+        nat: str | NatConfig = "none",
         upstream: Router | None = None,
         *,
         ipv6: bool = True,
@@ -87,8 +87,8 @@ class Lab:
         delay: float = 0.0,
         loss: float = 0.0,
     ) -> Router:
-        """A router: ``nat`` is none, open, moderate, strict or cgnat; ``upstream`` None is the internet
-        exchange.
+        """A router: ``nat`` is a NatConfig or a preset (none, open, moderate, strict, cgnat, home, ...);
+        ``upstream`` None is the internet exchange.
 
         "cgnat" makes a carrier's router, too, named ``<name>-carrier``, with this one in its 100.64.0.0/10.
         ``family`` is what its LAN speaks: v4, dual or v6; None is what the uplink offers, or with
@@ -96,19 +96,18 @@ class Lab:
         none it is open then.
         ``delay`` (seconds one way) and ``loss`` (0..1) impair its uplink. Raises TopologyError.
         """
-        kind = _nat_kind(nat)
-        if nat64 and kind is NatKind.NONE:
-            kind = NatKind.OPEN  # what is translated to IPv4 comes from the router's own address
+        if nat64 and not nat_config(nat).translates:
+            nat = NatKind.OPEN  # what is translated to IPv4 comes from the router's own address
         ip = IpSettings(family=None if family is None else Family.parse(family), nat64=nat64)
         with self._lock:
             self._check_open()
             parent = self._plan_of(upstream)
-            if kind is NatKind.CGNAT:
+            if nat == NatKind.CGNAT:
                 parent = self.topology.add_router(
-                    f"{name}-carrier", kind, parent, ipv6=ipv6, carrier_lan=True, ip=ip.of_carrier
+                    f"{name}-carrier", nat, parent, ipv6=ipv6, carrier_lan=True, ip=ip.of_carrier
                 )
                 self.routers[parent.name] = Router(self, parent)
-            router = Router(self, self.topology.add_router(name, kind, parent, ipv6=ipv6, ip=ip))
+            router = Router(self, self.topology.add_router(name, nat, parent, ipv6=ipv6, ip=ip))
             self.routers[name] = router
             self._impair([router.uplink], delay, loss)
             return router
@@ -294,10 +293,3 @@ class Lab:
     def _check_open(self) -> None:
         if self._closed:
             raise LabClosed(f"lab {self.name} is closed")
-
-
-def _nat_kind(nat: str) -> NatKind:
-    try:
-        return NatKind(nat)
-    except ValueError:
-        raise TopologyError(f"nat={nat!r}: it is one of {', '.join(NatKind)}") from None

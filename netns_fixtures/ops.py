@@ -114,10 +114,12 @@ class FlushConntrack:
 
 @dataclass(frozen=True, slots=True)
 class SetSysctls:
-    """Settings of a node that runs: (path below /proc/sys, value)."""
+    """Settings of a node that runs: (path below /proc/sys, value). One that this kernel lacks is an error if
+    ``needed``, else skipped."""
 
     node: int
     sysctls: tuple[tuple[str, str], ...]
+    needed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

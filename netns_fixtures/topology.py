@@ -31,10 +31,11 @@ from netns_fixtures.addressing import (
 )
 from netns_fixtures.errors import TopologyError
 from netns_fixtures.family import Family, IpSettings
-from netns_fixtures.nat import LAN, WAN, NatKind, NatRules
+from netns_fixtures.nat import LAN, WAN, NatConfig, NatKind, nat_config, nat_label
+from netns_fixtures.nat.rules import NatRules, sysctls
 from netns_fixtures.nat64.plan import Nat64Plan, plan_nat64
 from netns_fixtures.offer import check_offered, firewall6_ops, router_family
-from netns_fixtures.ops import AddAddress, AddBridge, AddCable, AddNode, LoadRules, Op, SetLink
+from netns_fixtures.ops import AddAddress, AddBridge, AddCable, AddNode, LoadRules, Op, SetLink, SetSysctls
 from netns_fixtures.plug import FABRIC, Assigned, Plug, Segment
 
 EXCHANGE = "exchange"
@@ -87,12 +88,14 @@ class RouterPlan:
 
     name: str
     node: int
-    nat: NatKind
+    nat: NatConfig
     lan: Plug
     wan: Plug | None = None
     upstream: RouterPlan | None = None
     rules: NatRules | None = None
     nat64: Nat64Plan | None = None
+    #: The NAT by name.
+    kind: str = NatKind.NONE
 
 
 @dataclass(slots=True, eq=False)
@@ -121,7 +124,7 @@ class Topology:
     def add_router(
         self,
         name: str,
-        nat: NatKind,
+        nat: str | NatConfig,
         upstream: RouterPlan | None,
         *,
         ipv6: bool = True,
@@ -130,20 +133,24 @@ class Topology:
     ) -> RouterPlan:
         """A router behind another or at the exchange. ``carrier_lan``: its LAN is 100.64.0.0/10."""
         self._check_name(name)
+        config = nat_config(nat)
         outside = (upstream or self.exchange).lan.segment
         family = router_family(name, ip, ipv6, outside)
         node = self._add_node(name, _ROUTER)
-        v4 = self._lan_v4(nat, upstream, carrier_lan) if family.speaks(4) else None
+        v4 = self._lan_v4(config, upstream, carrier_lan) if family.speaks(4) else None
         segment = self._segment(name, v4, family.speaks(6))
         wan_family = Family.DUAL if ip.nat64 else family
         wan, ops = self._cable(node, name, WAN, outside, metric=METRIC_STEP, family=wan_family)
-        router = RouterPlan(name, node, nat, self._lan_plug(node, name, LAN, segment), wan, upstream)
+        lan = self._lan_plug(node, name, LAN, segment)
+        router = RouterPlan(name, node, config, lan, wan, upstream, kind=nat_label(nat))
         self.routers[name] = router
         self.pending += ops
         if ip.nat64:
             router.nat64, ops = plan_nat64(node, self.next_index())
             self.pending += ops
         self.pending += self.rules_ops(router)
+        settings = sysctls(config) if config.translates else ()
+        self.pending += [SetSysctls(node, settings, needed=True)] if settings else []
         self.pending += self.sync_routes()
         return router
 
@@ -255,7 +262,9 @@ class Topology:
         node = self._add_node(EXCHANGE, _ROUTER)
         segment = Segment(EXCHANGE, self.next_index(), AddressPool(EXCHANGE_V4), AddressPool(EXCHANGE_V6))
         self.pending.append(AddBridge(FABRIC, segment.bridge, f"br{segment.bridge}"))
-        return RouterPlan(EXCHANGE, node, NatKind.NONE, self._lan_plug(node, EXCHANGE, "ix", segment))
+        return RouterPlan(
+            EXCHANGE, node, nat_config(NatKind.NONE), self._lan_plug(node, EXCHANGE, "ix", segment)
+        )
 
     def _add_node(self, name: str, sysctls: tuple[tuple[str, str], ...]) -> int:
         node = next(self._nodes)
@@ -268,7 +277,7 @@ class Topology:
         self.pending.append(AddBridge(FABRIC, segment.bridge, f"br{segment.bridge}"))
         return segment
 
-    def _lan_v4(self, nat: NatKind, upstream: RouterPlan | None, carrier_lan: bool) -> IPv4Network:
+    def _lan_v4(self, nat: NatConfig, upstream: RouterPlan | None, carrier_lan: bool) -> IPv4Network:
         if carrier_lan:
             return self.subnets.carrier()
         public = not nat.translates and not any(r.nat.translates for r in _ancestors(upstream))

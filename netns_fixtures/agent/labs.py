@@ -119,7 +119,7 @@ class AgentLab:
             case SetSysctls():
                 batch.collect()
                 self._enter(op.node)
-                self._node(op.node).write_sysctls(op.sysctls)
+                self._node(op.node).write_sysctls(op.sysctls, needed=op.needed)
             case AddNat64():
                 batch.collect()
                 self._enter(op.node)

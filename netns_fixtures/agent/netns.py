@@ -6,6 +6,7 @@ import os
 
 from netns_fixtures.agent.netlink import NETLINK_NETFILTER, NetlinkSocket
 from netns_fixtures.agent.syscalls import CLONE_NEWNET, setns, unshare
+from netns_fixtures.errors import MissingCapability
 
 
 class NetworkNamespace:
@@ -22,10 +23,10 @@ class NetworkNamespace:
         """Make it the calling thread's; every later call of this thread acts in it."""
         setns(self.fd, CLONE_NEWNET)
 
-    def write_sysctls(self, settings: tuple[tuple[str, str], ...]) -> None:
+    def write_sysctls(self, settings: tuple[tuple[str, str], ...], *, needed: bool = False) -> None:
         """Write below /proc/sys; the namespace must be entered (net.* follows the thread, not the mount)."""
         for path, value in settings:
-            write_sysctl(path, value)
+            write_sysctl(path, value, needed=needed)
 
     @property
     def conntrack(self) -> NetlinkSocket:
@@ -42,12 +43,17 @@ class NetworkNamespace:
         os.close(self.fd)
 
 
-def write_sysctl(path: str, value: str) -> None:
-    """Write one setting. One that this kernel does not have is skipped: nothing to switch off there."""
+def write_sysctl(path: str, value: str, *, needed: bool = False) -> None:
+    """Write one setting. One that this kernel lacks is skipped (nothing to switch off there), unless ``needed``:
+    then it raises MissingCapability."""
     try:
         fd = os.open(f"/proc/sys/{path}", os.O_WRONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return
+    except OSError as error:
+        if needed:
+            raise MissingCapability(f"cannot set {path}: {error.strerror}", "use another kernel") from error
+        if isinstance(error, FileNotFoundError):
+            return
+        raise
     try:
         os.write(fd, value.encode())
     finally:

@@ -17,7 +17,8 @@ from netns_fixtures.agent.rights import user_namespace_remedy
 from netns_fixtures.agent.syscalls import CLONE_NEWNET, CLONE_NEWPID, CLONE_NEWUSER, unshare
 from netns_fixtures.errors import LabError
 from netns_fixtures.features import Feature
-from netns_fixtures.nat import NatKind, NatRules
+from netns_fixtures.nat import NatKind, nat_config
+from netns_fixtures.nat.rules import NatRules
 from netns_fixtures.ops import AddAddress, AddBridge, AddCable, SetLink
 from netns_fixtures.wire.tap import open_tap
 
@@ -90,7 +91,7 @@ def _nft(_namespace: NetworkNamespace) -> str:
 
 def _nft_nat(_namespace: NetworkNamespace) -> str:
     for kind in (NatKind.OPEN, NatKind.STRICT, NatKind.MODERATE):
-        _load(NatRules(kind, "203.0.113.10").text(replace=True))
+        _load(NatRules(nat_config(kind), "203.0.113.10").text(replace=True))
     return "mapping and filtering of all kinds"
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from netns_fixtures.nat import NatKind, NatRules, flush_text, next_ports
+from netns_fixtures.nat import NatKind, nat_config
+from netns_fixtures.nat.rules import NatRules, flush_text, next_ports
 
 
 def text(kind: NatKind, ports: tuple[int, int] | None = None) -> str:
-    return NatRules(kind, "203.0.113.10", ports).text()
+    return NatRules(nat_config(kind), "203.0.113.10", ports).text()
 
 
 def test_router_without_nat_has_no_rules() -> None:
@@ -47,7 +48,7 @@ def test_rebound_nat_takes_ports_from_its_range() -> None:
 
 def test_replacing_deletes_before_it_adds() -> None:
     """Replacing is one transaction, and also works where nothing was loaded before."""
-    rules = NatRules(NatKind.MODERATE, "203.0.113.10").text(replace=True)
+    rules = NatRules(nat_config(NatKind.MODERATE), "203.0.113.10").text(replace=True)
     assert rules.startswith("table ip nat\ndelete table ip nat\n")
 
 
@@ -61,5 +62,5 @@ def test_consecutive_port_ranges_are_disjoint() -> None:
 
 def test_flush_forgets_the_map_where_there_is_one() -> None:
     """A flush of conntrack alone would leave the learnt mappings."""
-    assert flush_text(NatKind.MODERATE).startswith("flush map ip nat ext\n")
-    assert flush_text(NatKind.STRICT) == flush_text(NatKind.NONE) == ""
+    assert flush_text(nat_config(NatKind.MODERATE)).startswith("flush map ip nat ext\n")
+    assert flush_text(nat_config(NatKind.STRICT)) == flush_text(nat_config(NatKind.NONE)) == ""

@@ -1,4 +1,4 @@
-"""NAT kinds and their nftables rule text. Pure: nothing here touches the kernel.
+"""The nftables rule text of one router, and the NATs that connection tracking makes with few rules. Pure.
 
 Theory of operation (LAB.md section 6, "better2"). A plain ``snat`` looks endpoint-independent until the
 peer's packet comes before ours: then conntrack holds the tuple and our packet leaves from another port, which
@@ -9,63 +9,41 @@ stay reachable.
 
 What a router does not forward is dropped in the input hook *before* conntrack confirms it. Real home routers
 are silent there too, and an unconfirmed entry never occupies the tuple that our own packet is about to need.
+
+What conntrack does not do by itself (timers that are followed, address-dependent rules, hairpin) is
+``nat/exact.py``; it needs more rules, and loading those takes longer.
 """
 
 from __future__ import annotations
 
-import enum
+import math
 from dataclasses import dataclass
 
-WAN = "wan"
-LAN = "lan"
+from netns_fixtures.nat.config import Mapping, NatConfig, Ports
+from netns_fixtures.nat.exact import COLLISION_RANGES, exact_table, exact_tables_names, idle_timeout
+from netns_fixtures.nat.text import LAN, WAN, delete_tables, dynamic, hooked, table
+
+__all__ = ["LAN", "WAN", "NatRules", "flush_text", "next_ports", "sysctls"]
 
 #: A mapping outlives its last new flow by this; RFC 4787 REQ-5 recommends 5 minutes and more.
 MAPPING_TIMEOUT = 300.0
-#: One entry per outside port.
-MAP_SIZE = 65536
 #: The port ranges that a rebinding NAT walks through; the first rebind leaves port preservation behind.
 REBIND_RANGES = ((20000, 29999), (30000, 39999), (40000, 49999), (50000, 59999))
-#: Where the second client that uses a port is mapped to; the other one serves clients whose port lies in the
-#: first.
-COLLISION_RANGES = ((60000, 64999), (10000, 14999))
-
-
-class NatKind(enum.StrEnum):
-    """What a router does to addresses (mapping x filtering of RFC 4787)."""
-
-    NONE = "none"
-    """Routed, nothing translated, nothing filtered."""
-    OPEN = "open"
-    """Endpoint-independent mapping and filtering (full cone)."""
-    MODERATE = "moderate"
-    """Endpoint-independent mapping, address-and-port-dependent filtering (most home routers)."""
-    STRICT = "strict"
-    """Endpoint-dependent mapping with random ports, address-and-port-dependent filtering ("symmetric")."""
-    CGNAT = "cgnat"
-    """A moderate router whose uplink is itself behind a moderate carrier router, in 100.64.0.0/10."""
-
-    @property
-    def translates(self) -> bool:
-        """Whether inside addresses stay inside."""
-        return self is not NatKind.NONE
-
-    @property
-    def filters(self) -> bool:
-        """Whether unsolicited packets from outside are dropped."""
-        return self in (NatKind.MODERATE, NatKind.STRICT, NatKind.CGNAT)
+#: What a kernel has where nobody said anything (seconds; <net/netfilter/nf_conntrack_*.h>).
+_KERNEL_UDP, _KERNEL_UDP_STREAM, _KERNEL_TCP = 30, 120, 432_000
+_CONNTRACK = "net/netfilter/nf_conntrack"
 
 
 @dataclass(frozen=True, slots=True)
 class NatRules:
     """Everything that the rule text of one router depends on. ``outside`` is its IPv4 address on the WAN.
 
-    ``ports`` is None while the NAT preserves ports, else the range (inclusive) that it takes them from.
+    ``ports`` is None until the first rebind, else the range (inclusive) that the NAT takes its ports from.
     """
 
-    kind: NatKind
+    config: NatConfig
     outside: str
     ports: tuple[int, int] | None = None
-    mapping_timeout: float = MAPPING_TIMEOUT
 
     def text(self, *, replace: bool = False) -> str:
         """The ``nft -f`` text, one transaction; empty for a router that only routes.
@@ -73,30 +51,38 @@ class NatRules:
         ``replace`` deletes the tables of an earlier text first (a fresh namespace has none, and deleting
         costs an RCU grace period of about 15 ms when the transaction's socket closes).
         """
-        if not self.kind.translates:
+        if not self.config.translates:
             return ""
         tables = [self._nat_table(), _input_table()]
-        if self.kind.filters:
-            tables.append(_filter_table())
-        return (_delete_tables() if replace else "") + "\n".join(tables) + "\n"
+        if self.config.filters:
+            tables.append(_filter_table(self.config))
+        return (delete_tables() if replace else "") + "\n".join(tables) + "\n"
 
     def _nat_table(self) -> str:
-        if self.kind is NatKind.STRICT:
-            return _table(
-                "ip nat", _chain("postrouting", "nat", "srcnat", *(f"{r} random" for r in self._snat()))
+        if self.config.exact:
+            return exact_table(self.config, self.outside, self.ports, MAPPING_TIMEOUT)
+        if self.config.ports == Ports.OVERLOAD:
+            return table(
+                "ip nat", hooked("postrouting", "nat", "srcnat", f'oifname "{WAN}" snat to {self.outside}')
             )
+        if self.config.mapping == Mapping.APDM:
+            rules = (f"{rule} random" for rule in self._snat())
+            return table("ip nat", hooked("postrouting", "nat", "srcnat", *rules))
+        return self._learning_table()
+
+    def _learning_table(self) -> str:
         udp_out = f'oifname "{WAN}" meta l4proto udp ct direction original ct state new'
         entry = "{ ct reply proto-dst : ct original ip saddr . ct original proto-src }"
         learn = (f"{udp_out} delete @ext {entry}", f"{udp_out} add @ext {entry}")
         dnat = f'iifname "{WAN}" meta l4proto udp dnat to udp dport map @ext'
-        return _table(
+        return table(
             "ip nat",
-            _dynamic("map ext", "inet_service : ipv4_addr . inet_service", self.mapping_timeout),
-            _dynamic("set owners", "ipv4_addr . inet_service", self.mapping_timeout),
-            _dynamic("set taken", "inet_service", self.mapping_timeout),
-            _chain("prerouting", "nat", "dstnat", dnat),
-            _chain("postrouting", "nat", "srcnat", *self._preserve(), *self._snat()),
-            _chain("learn", "filter", "110", *learn, hook="postrouting"),
+            dynamic("map ext", "type inet_service : ipv4_addr . inet_service", MAPPING_TIMEOUT),
+            dynamic("set owners", "type ipv4_addr . inet_service", MAPPING_TIMEOUT),
+            dynamic("set taken", "type inet_service", MAPPING_TIMEOUT),
+            hooked("prerouting", "nat", "dstnat", dnat),
+            hooked("postrouting", "nat", "srcnat", *self._preserve(), *self._snat()),
+            hooked("learn", "filter", "110", *learn, hook="postrouting"),
         )
 
     def _preserve(self) -> tuple[str, ...]:
@@ -129,9 +115,11 @@ class NatRules:
         )
 
 
-def flush_text(kind: NatKind) -> str:
+def flush_text(config: NatConfig) -> str:
     """Rule text that forgets every learnt mapping; conntrack must be flushed beside it."""
-    learns = kind.translates and kind is not NatKind.STRICT
+    if config.exact:
+        return "".join(f"flush {name}\n" for name in exact_tables_names(config))
+    learns = config.translates and config.ports == Ports.PRESERVE
     return "flush map ip nat ext\nflush set ip nat owners\nflush set ip nat taken\n" if learns else ""
 
 
@@ -142,43 +130,30 @@ def next_ports(ports: tuple[int, int] | None) -> tuple[int, int]:
     return REBIND_RANGES[(REBIND_RANGES.index(ports) + 1) % len(REBIND_RANGES)]
 
 
+def sysctls(config: NatConfig, *, reset: bool = False) -> tuple[tuple[str, str], ...]:
+    """Connection tracking's own timers, as far as they differ from a kernel's defaults; with ``reset`` all.
+
+    Whole seconds, rounded up: where a NAT keeps its own tables, those decide, and conntrack must not forget
+    earlier: firewalls ask it what is established.
+    """
+    wanted = {"udp_timeout": _KERNEL_UDP, "udp_timeout_stream": _KERNEL_UDP_STREAM}
+    wanted |= {"tcp_timeout_established": _KERNEL_TCP, "tcp_loose": 1}
+    usual = dict(wanted)
+    if config.exact or config.timeout is not None:
+        seconds = math.ceil(idle_timeout(config, MAPPING_TIMEOUT))
+        wanted["udp_timeout"] = wanted["udp_timeout_stream"] = seconds
+    if config.tcp_timeout is not None:
+        # Without "loose" a forgotten connection stays forgotten: its next packet is not taken for a new one.
+        wanted |= {"tcp_timeout_established": int(config.tcp_timeout), "tcp_loose": 0}
+    return tuple((f"{_CONNTRACK}_{k}", str(v)) for k, v in wanted.items() if reset or v != usual[k])
+
+
 def _input_table() -> str:
     drop = f'iifname "{WAN}" meta l4proto {{ tcp, udp }} ct state new drop'
-    return _table("inet local", _chain("input", "filter", "0", drop))
+    return table("inet local", hooked("input", "filter", "0", drop))
 
 
-def _filter_table() -> str:
-    return _table(
-        "inet filter",
-        _chain(
-            "forward",
-            "filter",
-            "0",
-            f'iifname "{WAN}" ct state established,related accept',
-            f'iifname "{WAN}" drop',
-        ),
-    )
-
-
-def _delete_tables() -> str:
-    # "table x" creates an empty table where there is none, so that the delete cannot fail.
-    names = ("ip nat", "inet local", "inet filter")
-    return "".join(f"table {name}\ndelete table {name}\n" for name in names)
-
-
-def _table(name: str, *parts: str) -> str:
-    body = "\n".join(parts)
-    return f"table {name} {{\n{body}\n}}"
-
-
-def _dynamic(name: str, kind: str, timeout: float) -> str:
-    return (
-        f" {name} {{ type {kind}\n"
-        f"  flags dynamic,timeout\n  timeout {max(1, round(timeout))}s\n  size {MAP_SIZE}\n }}"
-    )
-
-
-def _chain(name: str, kind: str, priority: str, *rules: str, hook: str = "") -> str:
-    lines = "\n".join(f"  {rule}" for rule in rules)
-    head = f"type {kind} hook {hook or name} priority {priority}; policy accept;"
-    return f" chain {name} {{ {head}\n{lines}\n }}"
+def _filter_table(config: NatConfig) -> str:
+    own = f'iifname "{WAN}" meta nfproto ipv4 meta l4proto udp accept' if config.exact else ""
+    rules = (own, f'iifname "{WAN}" ct state established,related accept', f'iifname "{WAN}" drop')
+    return table("inet filter", hooked("forward", "filter", "0", *rules))

@@ -1,0 +1,44 @@
+"""Pieces of nftables text."""
+
+from __future__ import annotations
+
+#: Names of a router's interfaces, which the rules match.
+WAN = "wan"
+LAN = "lan"
+#: One entry per outside port.
+MAP_SIZE = 65536
+#: Everything that the rules of a NAT live in.
+TABLES = ("ip nat", "inet local", "inet filter")
+
+
+def table(name: str, *parts: str) -> str:
+    """A table around sets and chains."""
+    body = "\n".join(part for part in parts if part)
+    return f"table {name} {{\n{body}\n}}"
+
+
+def dynamic(name: str, kind: str, timeout: float) -> str:
+    """A set or map that rules fill. ``kind`` is what follows its name; entries live ``timeout`` seconds."""
+    lives = f"{max(1, round(timeout * 1000))}ms" if timeout % 1 else f"{timeout:.0f}s"
+    return f" {name} {{ {kind}\n  flags dynamic,timeout\n  timeout {lives}\n  size {MAP_SIZE}\n }}"
+
+
+def hooked(name: str, kind: str, priority: str, *rules: str, hook: str = "") -> str:
+    """A chain that the kernel calls."""
+    head = f"type {kind} hook {hook or name} priority {priority}; policy accept;"
+    return f" chain {name} {{ {head}\n{_lines(rules)}\n }}"
+
+
+def called(name: str, *rules: str) -> str:
+    """A chain that other chains jump to."""
+    return f" chain {name} {{\n{_lines(rules)}\n }}"
+
+
+def delete_tables() -> str:
+    """Drop all that an earlier text made, or might have."""
+    # "table x" creates an empty table where there is none, so that the delete cannot fail.
+    return "".join(f"table {name}\ndelete table {name}\n" for name in TABLES)
+
+
+def _lines(rules: tuple[str, ...]) -> str:
+    return "\n".join(f"  {rule}" for rule in rules if rule)
