@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 from netns_fixtures.errors import LabError
 from netns_fixtures.host import Host
-from netns_fixtures.nat import Filtering, Mapping, Ports
+from netns_fixtures.nat import NatFiltering, NatMapping, NatPorts
 
 Address = tuple[str, int]
 
@@ -45,9 +45,9 @@ class NatBehaviour:
 
     outside: Address
     translates: bool
-    mapping: Mapping
-    filtering: Filtering
-    ports: Ports
+    mapping: NatMapping
+    filtering: NatFiltering
+    ports: NatPorts
     hairpin: bool
 
 
@@ -200,21 +200,21 @@ def _ask(
     return Aged(before - began[1], after - began[0], b"still there?" in _receive_all(sock))
 
 
-def _mapping(probe: Probe, client: Host, servers: Sequence[Host]) -> tuple[Mapping, Address, Address]:
+def _mapping(probe: Probe, client: Host, servers: Sequence[Host]) -> tuple[NatMapping, Address, Address]:
     """RFC 5780 section 4.3: one socket, two addresses, two ports each."""
     sock = probe.udp(client)
     asked = [(probe.udp(server), server.ip) for server in servers for _ in range(2)]
     seen = [probe.outside(sock, there, ip) for there, ip in asked]
     if len(set(seen)) == 1:
-        mapping = Mapping.EIM
+        mapping = NatMapping.EIM
     elif seen[0] == seen[1] and seen[2] == seen[3]:
-        mapping = Mapping.ADM
+        mapping = NatMapping.ADM
     else:
-        mapping = Mapping.APDM
+        mapping = NatMapping.APDM
     return mapping, seen[0], (client.ip, _port(sock))
 
 
-def _filtering(probe: Probe, client: Host, servers: Sequence[Host]) -> Filtering:
+def _filtering(probe: Probe, client: Host, servers: Sequence[Host]) -> NatFiltering:
     """RFC 5780 section 4.4: strangers send to a mapping that was made for one port of one server."""
     sock, known = probe.udp(client), probe.udp(servers[0])
     at = probe.outside(sock, known, servers[0].ip)
@@ -222,11 +222,11 @@ def _filtering(probe: Probe, client: Host, servers: Sequence[Host]) -> Filtering
     strangers = [(probe.udp(servers[1]), at), (probe.udp(servers[0]), at)]
     other_address, other_port = probe.arrives(sock, strangers, known, at)
     if other_address:
-        return Filtering.EIF
-    return Filtering.ADF if other_port else Filtering.APDF
+        return NatFiltering.EIF
+    return NatFiltering.ADF if other_port else NatFiltering.APDF
 
 
-def _ports(probe: Probe, client: Host, servers: Sequence[Host], neighbour: Host | None) -> Ports:
+def _ports(probe: Probe, client: Host, servers: Sequence[Host], neighbour: Host | None) -> NatPorts:
     """Outside ports of a few new sockets, one after the other; and of two hosts' sockets with one port."""
     there = probe.udp(servers[0])
     socks = [probe.udp(client) for _ in range(_SAMPLE)]
@@ -234,12 +234,12 @@ def _ports(probe: Probe, client: Host, servers: Sequence[Host], neighbour: Host 
     if neighbour is not None:
         twin, elsewhere = probe.udp(neighbour, _port(socks[0])), probe.udp(servers[1])
         if probe.outside(twin, elsewhere, servers[1].ip) == outsides[0]:
-            return Ports.OVERLOAD
+            return NatPorts.OVERLOAD
     seen = [port for _ip, port in outsides]
     if seen == [_port(sock) for sock in socks]:
-        return Ports.PRESERVE
+        return NatPorts.PRESERVE
     steps = {after - before for before, after in itertools.pairwise(seen)}
-    return Ports.SEQUENTIAL if steps == {1} else Ports.RANDOM
+    return NatPorts.SEQUENTIAL if steps == {1} else NatPorts.RANDOM
 
 
 def _hairpin(probe: Probe, client: Host, other: Host, server: Host) -> bool:

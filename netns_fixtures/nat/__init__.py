@@ -3,7 +3,7 @@ handle that changes them while a lab runs (``handle``)."""
 
 from __future__ import annotations
 
-from netns_fixtures.nat.config import Filtering, Mapping, NatConfig, Ports
+from netns_fixtures.nat.config import NatConfig, NatFiltering, NatMapping, NatPorts
 from netns_fixtures.nat.presets import PRESETS, NatKind, nat_config, nat_label
 from netns_fixtures.nat.text import LAN, WAN
 
@@ -11,11 +11,11 @@ __all__ = [
     "LAN",
     "PRESETS",
     "WAN",
-    "Filtering",
-    "Mapping",
     "NatConfig",
+    "NatFiltering",
     "NatKind",
-    "Ports",
+    "NatMapping",
+    "NatPorts",
     "nat_config",
     "nat_label",
 ]

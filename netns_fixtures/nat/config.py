@@ -17,7 +17,7 @@ MIN_TIMEOUT = 0.05
 MAX_TIMEOUT = 7 * 86400.0
 
 
-class Mapping(enum.StrEnum):
+class NatMapping(enum.StrEnum):
     """RFC 4787 section 4.1: what a new outside port depends on, besides the inside address and port."""
 
     EIM = "eim"
@@ -28,7 +28,7 @@ class Mapping(enum.StrEnum):
     """Address-and-port-dependent ("symmetric", "endpoint-dependent"): another one for each destination port."""
 
 
-class Filtering(enum.StrEnum):
+class NatFiltering(enum.StrEnum):
     """RFC 4787 section 5: who may send to a mapping."""
 
     EIF = "eif"
@@ -39,7 +39,7 @@ class Filtering(enum.StrEnum):
     """Address-and-port-dependent: exactly what was sent to."""
 
 
-class Ports(enum.StrEnum):
+class NatPorts(enum.StrEnum):
     """RFC 4787 section 4.2: how the outside port of a new mapping is chosen."""
 
     PRESERVE = "preserve"
@@ -78,9 +78,9 @@ class NatConfig:
     a plain router. Raises TopologyError for what cannot be, or cannot be combined.
     """
 
-    mapping: Mapping | str = Mapping.EIM
-    filtering: Filtering | str = Filtering.APDF
-    ports: Ports | str = Ports.PRESERVE
+    mapping: NatMapping | str = NatMapping.EIM
+    filtering: NatFiltering | str = NatFiltering.APDF
+    ports: NatPorts | str = NatPorts.PRESERVE
     hairpin: bool = False
     timeout: float | None = None
     refresh_inbound: bool = True
@@ -89,7 +89,7 @@ class NatConfig:
     translates: bool = True
 
     def __post_init__(self) -> None:
-        for name, kind in (("mapping", Mapping), ("filtering", Filtering), ("ports", Ports)):
+        for name, kind in (("mapping", NatMapping), ("filtering", NatFiltering), ("ports", NatPorts)):
             object.__setattr__(self, name, _choice(kind, name, getattr(self, name)))
         for name in ("timeout", "lifetime", "tcp_timeout"):
             _check_seconds(name, getattr(self, name))
@@ -97,18 +97,18 @@ class NatConfig:
             raise TopologyError(f"tcp_timeout={self.tcp_timeout!r}: the kernel counts it in whole seconds")
         if not self.translates:
             self._check_plain()
-        if self.ports == Ports.OVERLOAD:
+        if self.ports == NatPorts.OVERLOAD:
             self._check_overload()
 
     @property
     def filters(self) -> bool:
         """Whether unsolicited packets from outside are dropped."""
-        return self.filtering != Filtering.EIF
+        return self.filtering != NatFiltering.EIF
 
     @property
     def exact(self) -> bool:
         """Whether mappings and pinholes are kept in tables of their own (``nat/exact.py``), not conntrack's."""
-        if not self.translates or self.ports == Ports.OVERLOAD:
+        if not self.translates or self.ports == NatPorts.OVERLOAD:
             return False
         timed = self.timeout is not None or self.lifetime is not None or not self.refresh_inbound
         return timed or self.hairpin or (self.mapping, self.filtering, self.ports) not in _CONNTRACKS_OWN
@@ -131,7 +131,7 @@ class NatConfig:
     def _check_plain(self) -> None:
         fields = (self.mapping, self.ports, self.timeout, self.lifetime, self.tcp_timeout)
         if (
-            fields != (Mapping.EIM, Ports.PRESERVE, None, None, None)
+            fields != (NatMapping.EIM, NatPorts.PRESERVE, None, None, None)
             or self.hairpin
             or not self.refresh_inbound
         ):
@@ -142,7 +142,7 @@ class NatConfig:
         why = (
             "ports='overload': several clients share a port, so only an exact remote end can say whose it is"
         )
-        if self.mapping != Mapping.EIM or self.filtering != Filtering.APDF or self.hairpin:
+        if self.mapping != NatMapping.EIM or self.filtering != NatFiltering.APDF or self.hairpin:
             raise TopologyError(f"{why}; use mapping='eim', filtering='apdf', hairpin=False")
         if self.lifetime is not None or not self.refresh_inbound:
             raise TopologyError(f"{why}; such flows have no lifetime, and both directions refresh them")
@@ -152,9 +152,9 @@ class NatConfig:
 
 #: What the kernel's connection tracking does with few rules, and without being told about each mapping.
 _CONNTRACKS_OWN = {
-    (Mapping.EIM, Filtering.EIF, Ports.PRESERVE),
-    (Mapping.EIM, Filtering.APDF, Ports.PRESERVE),
-    (Mapping.APDM, Filtering.APDF, Ports.RANDOM),
+    (NatMapping.EIM, NatFiltering.EIF, NatPorts.PRESERVE),
+    (NatMapping.EIM, NatFiltering.APDF, NatPorts.PRESERVE),
+    (NatMapping.APDM, NatFiltering.APDF, NatPorts.RANDOM),
 }
 
 E = TypeVar("E", bound=enum.StrEnum)

@@ -34,7 +34,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from netns_fixtures.nat.config import Filtering, Mapping, NatConfig, Ports
+from netns_fixtures.nat.config import NatConfig, NatFiltering, NatMapping, NatPorts
 from netns_fixtures.nat.text import LAN, WAN, called, dynamic, hooked, table
 
 #: Where a port goes that another mapping has; the second serves clients whose port lies in the first.
@@ -46,7 +46,7 @@ FIRST_SEQUENTIAL, SEQUENTIAL_PORTS = 4096, 1024
 #: Zones have 16 bits; 0 is what everything else uses.
 _ZONES = 65000
 #: Parts of a mapping's key.
-_PARTS = {Mapping.EIM: 2, Mapping.ADM: 3, Mapping.APDM: 4}
+_PARTS = {NatMapping.EIM: 2, NatMapping.ADM: 3, NatMapping.APDM: 4}
 #: ICMP errors; what they quote begins 8 bytes into them, its source port another 20 (no IP options in a lab).
 _ERRORS, _QUOTED_PORT = "{ destination-unreachable, time-exceeded, parameter-problem }", "@th,224,16"
 #: The source port of a packet as a bare number, as the quoted one is: nft compares types, too.
@@ -82,7 +82,7 @@ class _Rules:
     # -- keys: of the packet in raw, of a flow's original and reply direction, of a packet let in
 
     def _key(self, *parts: str) -> str:
-        return " . ".join(parts[: _PARTS[Mapping(self.config.mapping)]])
+        return " . ".join(parts[: _PARTS[NatMapping(self.config.mapping)]])
 
     @property
     def _sent(self) -> str:
@@ -147,12 +147,12 @@ class _Rules:
             remote = self._remote("ip saddr", "udp sport")
             sets.append(dynamic("set permit", f"typeof ct zone . {remote}", self.idle))
         if config.filters and config.hairpin:
-            pair = "inet_service" if config.filtering == Filtering.ADF else "inet_service . inet_service"
+            pair = "inet_service" if config.filtering == NatFiltering.ADF else "inet_service . inet_service"
             sets.append(dynamic("set opened", f"type {pair}", self.idle))
         return sets
 
     def _remote(self, address: str, port: str) -> str:
-        return address if self.config.filtering == Filtering.ADF else f"{address} . {port}"
+        return address if self.config.filtering == NatFiltering.ADF else f"{address} . {port}"
 
     # -- chains
 
@@ -212,11 +212,11 @@ class _Rules:
         """The outside port of a new mapping. Connection tracking keeps a port that lies in a range."""
         snat, both = f"snat to {self.outside}", "meta l4proto { tcp, udp }"
         first, other = (f"{low}-{high}" for low, high in COLLISION_RANGES)
-        if self.config.ports == Ports.SEQUENTIAL:
+        if self.config.ports == NatPorts.SEQUENTIAL:
             start = self.ports[0] if self.ports else FIRST_SEQUENTIAL
             numbers = ", ".join(f"{n} : {start + n}" for n in range(SEQUENTIAL_PORTS))
             return [f"{both} {snat} : numgen inc mod {SEQUENTIAL_PORTS} map {{ {numbers} }}"]
-        if self.config.ports == Ports.RANDOM:
+        if self.config.ports == NatPorts.RANDOM:
             low, high = self.ports or RANDOM_RANGE
             return [f"{both} {snat}:{low}-{high} random"]
         if self.ports is not None:
@@ -245,7 +245,7 @@ class _Rules:
         udp, key, port = "meta l4proto udp", self._reply, "ct original proto-dst"
         inside, outside = "ct reply ip saddr . ct reply proto-src", f"ct original ip daddr . {port}"
         rules = []
-        if self.config.lifetime is not None and self.config.mapping != Mapping.EIM:
+        if self.config.lifetime is not None and self.config.mapping != NatMapping.EIM:
             # Its mapping has ended, which this flow's own key does not know: the next packet begins a new one.
             forget = f"delete @zones_out {{ {key} : ct zone }} delete @known {{ {key} }}"
             rules.append(f"{udp} {port} != @taken {forget} drop")
@@ -275,7 +275,7 @@ class _Rules:
         remote = self._remote(f"ct {way} ip daddr", other)
         rules = [f"meta l4proto udp update @permit {{ ct zone . {remote} }}"]
         if self.config.hairpin:
-            adf = self.config.filtering == Filtering.ADF
+            adf = self.config.filtering == NatFiltering.ADF
             mine, theirs = (own, other) if adf else (f"{own} . {other}", f"{other} . {own}")
             lan = f'oifname "{LAN}" meta l4proto udp'
             rules += [f"{lan} update @opened {{ {mine} }}", f"{lan} {theirs} != @opened drop"]
@@ -283,7 +283,7 @@ class _Rules:
 
     def _expect_answers(self) -> list[str]:
         """By hairpin the other inside host answers in this flow, where its own mapping is not for everybody."""
-        if not self.config.hairpin or self.config.mapping == Mapping.EIM:
+        if not self.config.hairpin or self.config.mapping == NatMapping.EIM:
             return []
         return [f'oifname "{LAN}" meta l4proto udp {rule}' for rule in self._adopt(self._reply)]
 
@@ -299,7 +299,7 @@ class _Rules:
         udp = f'iifname "{WAN}" meta l4proto udp'
         remote = self._remote("ip saddr", "udp sport")
         rules = [f"{udp} ct zone . {remote} != @permit drop"] if self.config.filters else []
-        if self.config.mapping != Mapping.EIM:
+        if self.config.mapping != NatMapping.EIM:
             rules += [f"{udp} ct state new {rule}" for rule in self._adopt(self._entering)]
         if self.config.refresh_inbound and self._touch == "update":
             rules += [f"{udp} ct direction {way} {self._refresh(way)}" for way in ("original", "reply")]

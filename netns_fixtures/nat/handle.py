@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from netns_fixtures.errors import TopologyError
-from netns_fixtures.nat.config import NatConfig, Ports
+from netns_fixtures.nat.config import NatConfig, NatPorts
 from netns_fixtures.nat.presets import nat_config, nat_label
 from netns_fixtures.nat.rules import flush_text, next_ports, sysctls
 from netns_fixtures.ops import FlushConntrack, LoadRules, Op, SetSysctls
@@ -43,7 +43,7 @@ class Nat:
         inside end sends again. Raises TopologyError on a router without NAT, and where its ports cannot change.
         """
         plan = self._require()
-        if plan.nat.ports == Ports.OVERLOAD and not address:
+        if plan.nat.ports == NatPorts.OVERLOAD and not address:
             raise TopologyError(f"{plan.name} has ports='overload': those never change; use address=True")
         with self._lab.changing():
             before = self._outside()

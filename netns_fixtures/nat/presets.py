@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 
 from netns_fixtures.errors import TopologyError
-from netns_fixtures.nat.config import Filtering, Mapping, NatConfig, Ports
+from netns_fixtures.nat.config import NatConfig, NatFiltering, NatMapping, NatPorts
 
 
 class NatKind(enum.StrEnum):
@@ -27,26 +27,26 @@ class NatKind(enum.StrEnum):
     """A moderate router whose uplink is itself behind a moderate carrier router, in 100.64.0.0/10."""
 
 
-_OPEN = NatConfig(filtering=Filtering.EIF)
+_OPEN = NatConfig(filtering=NatFiltering.EIF)
 _MODERATE = NatConfig()
-_STRICT = NatConfig(mapping=Mapping.APDM, ports=Ports.RANDOM)
+_STRICT = NatConfig(mapping=NatMapping.APDM, ports=NatPorts.RANDOM)
 
 
 def _symmetric(timeout: float, tcp_timeout: float) -> NatConfig:
-    return NatConfig(mapping=Mapping.APDM, ports=Ports.RANDOM, timeout=timeout, tcp_timeout=tcp_timeout)
+    return NatConfig(mapping=NatMapping.APDM, ports=NatPorts.RANDOM, timeout=timeout, tcp_timeout=tcp_timeout)
 
 
 PRESETS: dict[str, NatConfig] = {
-    NatKind.NONE: NatConfig(filtering=Filtering.EIF, translates=False),
+    NatKind.NONE: NatConfig(filtering=NatFiltering.EIF, translates=False),
     NatKind.OPEN: _OPEN,
     NatKind.MODERATE: _MODERATE,
     NatKind.STRICT: _STRICT,
     NatKind.CGNAT: _MODERATE,
-    "address-restricted": NatConfig(filtering=Filtering.ADF),
+    "address-restricted": NatConfig(filtering=NatFiltering.ADF),
     "port-restricted": _MODERATE,
     "symmetric": _STRICT,
     "home": NatConfig(timeout=300.0, tcp_timeout=7200.0),
-    "full-cone": NatConfig(filtering=Filtering.EIF, hairpin=True, timeout=300.0, tcp_timeout=7200.0),
+    "full-cone": NatConfig(filtering=NatFiltering.EIF, hairpin=True, timeout=300.0, tcp_timeout=7200.0),
     "corporate": _symmetric(120.0, 3600.0),
     "hotel": _symmetric(120.0, 3600.0),
     "cloud": _symmetric(350.0, 3600.0),
@@ -60,7 +60,7 @@ def nat_config(nat: str | NatConfig) -> NatConfig:
     try:
         return PRESETS[nat]
     except (KeyError, TypeError):
-        raise TopologyError(f"nat={nat!r}: it is a NatConfig, or one of {', '.join(PRESETS)}") from None
+        raise TopologyError(f"nat={nat!r}: it is one of {', '.join(PRESETS)}, or a NatConfig") from None
 
 
 def nat_label(nat: str | NatConfig) -> str:

@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from netns_fixtures.nat.config import Mapping, NatConfig, Ports
+from netns_fixtures.nat.config import NatConfig, NatMapping, NatPorts
 from netns_fixtures.nat.exact import COLLISION_RANGES, exact_table, exact_tables_names, idle_timeout
 from netns_fixtures.nat.text import LAN, WAN, delete_tables, dynamic, hooked, table
 
@@ -61,11 +61,11 @@ class NatRules:
     def _nat_table(self) -> str:
         if self.config.exact:
             return exact_table(self.config, self.outside, self.ports, MAPPING_TIMEOUT)
-        if self.config.ports == Ports.OVERLOAD:
+        if self.config.ports == NatPorts.OVERLOAD:
             return table(
                 "ip nat", hooked("postrouting", "nat", "srcnat", f'oifname "{WAN}" snat to {self.outside}')
             )
-        if self.config.mapping == Mapping.APDM:
+        if self.config.mapping == NatMapping.APDM:
             rules = (f"{rule} random" for rule in self._snat())
             return table("ip nat", hooked("postrouting", "nat", "srcnat", *rules))
         return self._learning_table()
@@ -119,7 +119,7 @@ def flush_text(config: NatConfig) -> str:
     """Rule text that forgets every learnt mapping; conntrack must be flushed beside it."""
     if config.exact:
         return "".join(f"flush {name}\n" for name in exact_tables_names(config))
-    learns = config.translates and config.ports == Ports.PRESERVE
+    learns = config.translates and config.ports == NatPorts.PRESERVE
     return "flush map ip nat ext\nflush set ip nat owners\nflush set ip nat taken\n" if learns else ""
 
 

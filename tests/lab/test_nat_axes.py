@@ -8,11 +8,11 @@ from collections.abc import Iterator
 import pytest
 
 from netns_fixtures import Host, Lab, NatConfig
-from netns_fixtures.nat import PRESETS, Filtering, Mapping, Ports
+from netns_fixtures.nat import PRESETS, NatFiltering, NatMapping, NatPorts
 from netns_fixtures.nat_probe import NatBehaviour, behaviour
 
-CHOICES = (Ports.PRESERVE, Ports.SEQUENTIAL, Ports.RANDOM)
-AXES = list(itertools.product(Mapping, Filtering, CHOICES))
+CHOICES = (NatPorts.PRESERVE, NatPorts.SEQUENTIAL, NatPorts.RANDOM)
+AXES = list(itertools.product(NatMapping, NatFiltering, CHOICES))
 
 
 class World:
@@ -36,7 +36,7 @@ def net() -> Iterator[Lab]:
 @pytest.mark.parametrize("hairpin", [False, True], ids=["no-hairpin", "hairpin"])
 @pytest.mark.parametrize(("mapping", "filtering", "ports"), AXES, ids="-".join)
 def test_nat_is_what_its_axes_say(
-    net: Lab, mapping: Mapping, filtering: Filtering, ports: Ports, hairpin: bool
+    net: Lab, mapping: NatMapping, filtering: NatFiltering, ports: NatPorts, hairpin: bool
 ) -> None:
     """Behaviour discovery finds each combination, and nothing else."""
     world = World(net, NatConfig(mapping=mapping, filtering=filtering, ports=ports, hairpin=hairpin))
@@ -44,7 +44,7 @@ def test_nat_is_what_its_axes_say(
     assert (seen.mapping, seen.filtering, seen.ports) == (mapping, filtering, ports)
     assert seen.outside[0] == world.router.ip
     # With a port per destination and a filter nobody can tell the other where its packet will come from.
-    assert seen.hairpin == (hairpin and (mapping == Mapping.EIM or filtering == Filtering.EIF))
+    assert seen.hairpin == (hairpin and (mapping == NatMapping.EIM or filtering == NatFiltering.EIF))
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -58,5 +58,9 @@ def test_preset_is_what_its_axes_say(net: Lab, name: str) -> None:
 
 def test_overloading_nat_gives_one_port_to_two_clients(net: Lab) -> None:
     """Port overloading: told apart by their destinations only."""
-    seen = World(net, NatConfig(ports=Ports.OVERLOAD)).discover()
-    assert (seen.mapping, seen.filtering, seen.ports) == (Mapping.EIM, Filtering.APDF, Ports.OVERLOAD)
+    seen = World(net, NatConfig(ports=NatPorts.OVERLOAD)).discover()
+    assert (seen.mapping, seen.filtering, seen.ports) == (
+        NatMapping.EIM,
+        NatFiltering.APDF,
+        NatPorts.OVERLOAD,
+    )

@@ -107,7 +107,11 @@ def test_toml_says_the_same(tmp_path: Path) -> None:
     [
         ("nat: moderate", "nat: modrate", "line 9 (routers.home): nat='modrate': it is one of none, open"),
         ("uplink: home,", "uplinks: home,", "line 5 (hosts.laptop.uplinks): host has no 'uplinks'; it takes"),
-        ("nat: moderate", "nat: 5", "line 9 (routers.home.nat): 5: "),
+        (
+            "nat: moderate",
+            "nat: 5",
+            "line 9 (routers.home.nat): 5 is not a text or the fields of a NatConfig",
+        ),
         ("wifi-bad", "wifi-worse", "line 5 (hosts.laptop.condition): no link preset 'wifi-worse'"),
         ("link.down", "link.drop", "line 17 (timeline[0]): laptop.link has no verb 'drop'; it has carrier"),
         ("laptop.link.down", "lap.down", "line 17 (timeline[0]): no node named 'lap'; there are home"),
