@@ -96,7 +96,7 @@ class Lab:
         none it is open then.
         ``delay`` (seconds one way) and ``loss`` (0..1) impair its uplink. Raises TopologyError.
         """
-        if nat64 and not nat_config(nat).translates:
+        if not nat_config(nat).translates and nat64:
             nat = NatKind.OPEN  # what is translated to IPv4 comes from the router's own address
         ip = IpSettings(family=None if family is None else Family.parse(family), nat64=nat64)
         with self._lock:

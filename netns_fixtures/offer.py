@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from netns_fixtures.errors import TopologyError
 from netns_fixtures.family import Family, IpSettings, asked_family
-from netns_fixtures.nat import LAN, WAN, NatKind
+from netns_fixtures.nat import LAN, WAN, NatConfig
 from netns_fixtures.ops import LoadRules, Op
 from netns_fixtures.plug import Segment
 
@@ -39,12 +39,12 @@ def router_family(name: str, ip: IpSettings, ipv6: bool, outside: Segment) -> Fa
     return family
 
 
-def firewall6_ops(node: int, kind: NatKind, *, replace: bool) -> list[Op]:
-    """What the rules of a NAT kind leave of it on a router without IPv4: the stateful filter.
+def firewall6_ops(node: int, nat: NatConfig, *, replace: bool) -> list[Op]:
+    """What the rules of a NAT leave of it on a router without IPv4: the stateful filter.
 
     It depends on no address, so a replacement is the same again: nothing.
     """
-    if replace or not kind.filters:
+    if replace or not nat.filters:
         return []
     text = f"""table inet filter {{
  chain input {{ type filter hook input priority 0; policy accept;

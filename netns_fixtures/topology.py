@@ -149,7 +149,7 @@ class Topology:
             router.nat64, ops = plan_nat64(node, self.next_index())
             self.pending += ops
         self.pending += self.rules_ops(router)
-        settings = sysctls(config) if config.translates else ()
+        settings = sysctls(config) if router.rules and config.translates else ()
         self.pending += [SetSysctls(node, settings, needed=True)] if settings else []
         self.pending += self.sync_routes()
         return router

@@ -184,7 +184,7 @@ class _Rules:
         return [
             f'iifname "{WAN}" icmp type {_ERRORS} ct zone set {_QUOTED_PORT} map @errors accept',
             f'iifname "{WAN}" ip daddr {self.outside} {awake}ct zone set udp dport map @zones_in accept',
-            f'iifname != "{LAN}" accept',
+            f'iifname "{WAN}" accept',
             "meta l4proto != udp accept",
             f"{own}fib daddr type != unicast accept",
             f"{key} @known {refresh}ct zone set {key} map @zones_out accept",

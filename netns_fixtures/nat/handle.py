@@ -110,4 +110,6 @@ class Nat:
     def _require(self) -> RouterPlan:
         if not self._plan.nat.translates:
             raise TopologyError(f"router {self._plan.name} has no NAT (nat='none')")
+        if self._plan.rules is None:
+            raise TopologyError(f"router {self._plan.name} has no NAT: it has no IPv4 to translate")
         return self._plan
