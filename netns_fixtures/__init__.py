@@ -33,12 +33,14 @@ if TYPE_CHECKING:
     )
     from netns_fixtures.events import LabEvent
     from netns_fixtures.features import Capabilities
+    from netns_fixtures.firewall import Block, Firewall
     from netns_fixtures.host import Host
     from netns_fixtures.interface import Interface
     from netns_fixtures.lab import Lab
     from netns_fixtures.link import LinkCondition
     from netns_fixtures.nat import NatConfig, NatKind
     from netns_fixtures.nat.handle import Nat
+    from netns_fixtures.node_firewall import NodeFirewall
     from netns_fixtures.process import HostProcess
     from netns_fixtures.router import Router
     from netns_fixtures.scenario import Scenario, load_scenario
@@ -48,6 +50,9 @@ if TYPE_CHECKING:
 #: this package, too, and must start fast.
 _HOMES = {
     "AgentDied": "errors",
+    "Block": "firewall",
+    "Firewall": "firewall",
+    "NodeFirewall": "node_firewall",
     "CommandFailed": "errors",
     "LabClosed": "errors",
     "LabError": "errors",
@@ -74,8 +79,10 @@ _HOMES = {
 
 __all__ = [
     "AgentDied",
+    "Block",
     "Capabilities",
     "CommandFailed",
+    "Firewall",
     "Host",
     "HostProcess",
     "Interface",
@@ -89,6 +96,7 @@ __all__ = [
     "Nat",
     "NatConfig",
     "NatKind",
+    "NodeFirewall",
     "Router",
     "Scenario",
     "ScenarioError",

@@ -10,6 +10,7 @@ from netns_fixtures.errors import TopologyError
 from netns_fixtures.interface import Interface
 from netns_fixtures.nat64.handle import Nat64
 from netns_fixtures.node import Node
+from netns_fixtures.node_firewall import NodeFirewall
 from netns_fixtures.ops import Op
 from netns_fixtures.plug import Assigned, Plug
 from netns_fixtures.router import Router
@@ -30,6 +31,7 @@ class Host(Node):
     def __init__(self, lab: Lab, plan: HostPlan) -> None:
         super().__init__(lab, plan.name, plan.node)
         self.plan = plan
+        self.firewall = NodeFirewall(self, plan)
         self.interfaces = {name: Interface(lab, plug) for name, plug in plan.plugs.items()}
 
     def __repr__(self) -> str:

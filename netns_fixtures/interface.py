@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from netns_fixtures.errors import TopologyError
 from netns_fixtures.link import LinkCondition, LinkFields
-from netns_fixtures.ops import Op, SetCondition, Splice
+from netns_fixtures.ops import Op, SetCondition, SetLink, Splice, SplitFrames
+from netns_fixtures.path_limits import DEFAULT_MTU, check_mtu
 from netns_fixtures.plug import FABRIC, Plug
 from netns_fixtures.verbs import handle
 
@@ -139,6 +140,45 @@ class Interface:
             self._tell(
                 "condition", f"is now {wanted}{where}", condition=wanted.as_dict(), direction=direction
             )
+
+    @property
+    def mtu_bytes(self) -> int:
+        """The largest IP packet that it sends, in bytes."""
+        router = self.lab.topology.routers.get(self.plug.owner)
+        return (self.plug.mtu if router is None else router.mtu) or DEFAULT_MTU
+
+    def mtu(self, size: int = DEFAULT_MTU) -> None:
+        """Change the MTU, bytes of an IP packet: 1280 (RFC 8200 section 5; 576 without IPv6) to 1500.
+
+        Of a host's interface: what it sends is at most as large, and what arrives larger is dropped without
+        a word, as where the ends of an Ethernet disagree. Of a router's, either one: of the path through that
+        router, both ways; it tells senders (ICMP fragmentation needed, packet too big). Raises TopologyError.
+        """
+        router = self.lab.topology.routers.get(self.plug.owner)
+        check_mtu(size, (self.plug if router is None else router.lan).segment)
+        with self.lab.changing():
+            before = self.mtu_bytes
+            if router is None:
+                self.lab.apply(self._mtu_ops(size))
+            else:
+                router.mtu = None if size == DEFAULT_MTU else size
+                self.lab.apply([])
+            self._tell("mtu", f"has MTU {size} now", before=before, after=size)
+
+    def describe_mtu(self, size: int) -> None:
+        """From the start of a lab that is not built yet. Raises TopologyError."""
+        router = self.lab.topology.routers.get(self.plug.owner)
+        check_mtu(size, (self.plug if router is None else router.lan).segment)
+        if router is None:
+            self.lab.topology.pending += self._mtu_ops(size)
+        else:
+            router.mtu = size
+
+    def _mtu_ops(self, size: int) -> list[Op]:
+        self.plug.mtu = size
+        # A joined frame (GSO) passes an MTU that its parts would not.
+        split = SplitFrames(FABRIC, self.plug.port_name)
+        return [split, SetLink(self.plug.node, self.plug.index, mtu=size)]
 
     def describe_condition(self, condition: LinkCondition) -> list[Op]:
         """The steps that impair the link from the start, for a lab that is not built yet."""

@@ -18,6 +18,7 @@ from netns_fixtures.errors import AgentDied, LabClosed, TopologyError
 from netns_fixtures.events import EventLog, LabEvent
 from netns_fixtures.family import Family, IpSettings
 from netns_fixtures.features import Capabilities
+from netns_fixtures.firewall import Firewall
 from netns_fixtures.host import Host
 from netns_fixtures.interface import Interface
 from netns_fixtures.link import LinkCondition
@@ -86,6 +87,8 @@ class Lab:
         nat64: bool = False,
         delay: float = 0.0,
         loss: float = 0.0,
+        firewall: str | Firewall | None = None,
+        mtu: int | None = None,
     ) -> Router:
         """A router: ``nat`` is a NatConfig or a preset (none, open, moderate, strict, cgnat, home, ...);
         ``upstream`` None is the internet exchange.
@@ -94,7 +97,8 @@ class Lab:
         ``family`` is what its LAN speaks: v4, dual or v6; None is what the uplink offers, or with
         ``ipv6=False`` v4. ``nat64`` lets IPv6 hosts reach IPv4 addresses under 64:ff9b::/96; where ``nat`` is
         none it is open then.
-        ``delay`` (seconds one way) and ``loss`` (0..1) impair its uplink. Raises TopologyError.
+        ``delay`` (seconds one way) and ``loss`` (0..1) impair its uplink. ``firewall`` is a preset's name or
+        a Firewall; ``mtu``: bytes of the largest packet that it forwards. Raises TopologyError.
         """
         if not nat_config(nat).translates and nat64:
             nat = NatKind.OPEN  # what is translated to IPv4 comes from the router's own address
@@ -110,6 +114,10 @@ class Lab:
             router = Router(self, self.topology.add_router(name, nat, parent, ipv6=ipv6, ip=ip))
             self.routers[name] = router
             self._impair([router.uplink], delay, loss)
+            if firewall is not None:
+                router.firewall.describe(firewall)
+            if mtu is not None:
+                router.uplink.describe_mtu(mtu)
             return router
 
     def host(
@@ -120,13 +128,15 @@ class Lab:
         family: str | None = None,
         delay: float = 0.0,
         loss: float = 0.0,
+        firewall: str | Firewall | None = None,
+        mtu: int | None = None,
     ) -> Host:
         """A host plugged into a router's LAN (interface eth0), or into several: ``{"wlan0": home, "wwan0":
         hotspot}``.
 
         The first interface has the best default route. ``family`` is what it speaks of what the LANs offer: v4,
-        dual or v6; None is all. ``delay`` and ``loss`` impair every uplink. Raises
-        TopologyError.
+        dual or v6; None is all. ``delay`` and ``loss`` impair every uplink; ``firewall`` is a preset's name or
+        a Firewall, ``mtu`` bytes on every interface. Raises TopologyError.
         """
         asked = None if family is None else Family.parse(family)
         uplinks = uplink if isinstance(uplink, Mapping) else {"eth0": uplink}
@@ -136,6 +146,11 @@ class Lab:
             host = Host(self, self.topology.add_host(name, plans, asked))
             self.hosts[name] = host
             self._impair(host.interfaces.values(), delay, loss)
+            if firewall is not None:
+                host.firewall.describe(firewall)
+            if mtu is not None:
+                for interface in host.interfaces.values():
+                    interface.describe_mtu(mtu)
             return host
 
     def build(self) -> Lab:
@@ -232,7 +247,8 @@ class Lab:
         with self._lock:
             self._check_open()
             pending = self.topology.take_pending()
-            steps = (*pending, *ops)
+            limits = self.topology.limit_ops(changed=bool(pending or ops))
+            steps = (*pending, *ops, *limits)
             if not steps:
                 return
             first = self._agent is None

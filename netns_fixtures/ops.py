@@ -47,12 +47,13 @@ class AddCable:
 
 @dataclass(frozen=True, slots=True)
 class SetLink:
-    """Change an interface: admin state and the bridge that it belongs to (0 = none); None leaves it."""
+    """Change an interface: admin state, the bridge that it belongs to (0 = none), MTU; None leaves it."""
 
     node: int
     index: int
     up: bool | None = None
     master: int | None = None
+    mtu: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +78,17 @@ class RemoveAddress:
 
 @dataclass(frozen=True, slots=True)
 class AddRoute:
-    """``destination`` is "10.0.0.0/8"; "0.0.0.0/0" and "::/0" are default routes."""
+    """``destination`` is "10.0.0.0/8"; "0.0.0.0/0" and "::/0" are default routes; no gateway: on the link.
+
+    ``mtu``: bytes of the largest packet that is sent this way; 0 is the interface's.
+    """
 
     node: int
     destination: str
     gateway: str
     index: int
     metric: int = 0
+    mtu: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +139,17 @@ class AddNat64:
 
 
 @dataclass(frozen=True, slots=True)
+class SplitFrames:
+    """Hand only real frames to the far end of this interface, none that the kernel joined for speed (GSO).
+
+    For who looks at their size: a joined one is many datagrams, and up to 64 KiB.
+    """
+
+    node: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Splice:
     """Put a wire between a bridge port and its bridge: port - new bridge - end a ~ end b - old bridge.
 
@@ -177,6 +193,7 @@ Op = (
     | FlushConntrack
     | SetSysctls
     | AddNat64
+    | SplitFrames
     | Splice
     | SetCondition
 )

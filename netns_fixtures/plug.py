@@ -5,6 +5,7 @@ Pure: verbs change the description and return the steps (``ops``) for the agent.
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -69,6 +70,8 @@ class Plug:
     carrier: bool = True
     #: The far end of a spliced wire: that moves between bridges then, the port stays behind the wire.
     spliced: int | None = None
+    #: The interface's own MTU where it was changed.
+    mtu: int | None = None
     #: What it takes of the families that the segment speaks.
     family: Family = Family.DUAL
 
@@ -80,6 +83,14 @@ class Plug:
     def ip(self, version: int) -> str | None:
         """The first address of a family."""
         return next((a.ip for a in self.addresses if (":" in a.ip) == (version == 6)), None)
+
+    @property
+    def ways(self) -> tuple[tuple[str, str], ...]:
+        """All that can be reached through it now: (destination, gateway), "" for its own subnets."""
+        if not self.up:
+            return ()
+        subnets = {str(ipaddress.ip_interface(str(a)).network): "" for a in self.addresses}
+        return (*self._defaults(), *self.routes, *subnets.items())
 
     # -- building blocks
 

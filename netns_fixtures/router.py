@@ -8,6 +8,7 @@ from netns_fixtures.interface import Interface
 from netns_fixtures.nat.handle import Nat
 from netns_fixtures.nat64.handle import Nat64
 from netns_fixtures.node import Node
+from netns_fixtures.node_firewall import NodeFirewall
 from netns_fixtures.topology import RouterPlan
 from netns_fixtures.verbs import handle
 
@@ -25,6 +26,7 @@ class Router(Node):
         self.plan = plan
         self.nat = Nat(lab, plan)
         self.nat64 = Nat64(plan.nat64) if plan.nat64 else None
+        self.firewall = NodeFirewall(self, plan)
         self.uplink = Interface(lab, plan.wan)
         self.downlink = Interface(lab, plan.lan)
         self.interfaces = {"wan": self.uplink, "lan": self.downlink}
@@ -58,6 +60,10 @@ class Router(Node):
     def upstream(self) -> Router | None:
         """The router that it is behind; None at the internet exchange."""
         return self.lab.routers[self.plan.upstream.name] if self.plan.upstream else None
+
+    def pmtu_blackhole(self, on: bool = True) -> None:
+        """The same as ``firewall.pmtu_blackhole``."""
+        self.firewall.pmtu_blackhole(on)
 
     def renumber(self, subnet: str | None = None) -> None:
         """A new LAN subnet (or the next free one): the router and all hosts on it get new addresses."""

@@ -36,6 +36,7 @@ from netns_fixtures.nat.rules import NatRules, sysctls
 from netns_fixtures.nat64.plan import Nat64Plan, plan_nat64
 from netns_fixtures.offer import check_offered, firewall6_ops, router_family
 from netns_fixtures.ops import AddAddress, AddBridge, AddCable, AddNode, LoadRules, Op, SetLink, SetSysctls
+from netns_fixtures.path_limits import PathLimits
 from netns_fixtures.plug import FABRIC, Assigned, Plug, Segment
 
 EXCHANGE = "exchange"
@@ -96,6 +97,8 @@ class RouterPlan:
     nat64: Nat64Plan | None = None
     #: The NAT by name.
     kind: str = NatKind.NONE
+    #: Bytes of the largest packet that it forwards; None: what its interfaces carry.
+    mtu: int | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -116,6 +119,7 @@ class Topology:
         self.subnets = SubnetPlan()
         self._nodes = count(FABRIC + 1)
         self._indices = count(FIRST_INDEX)
+        self._limits = PathLimits()
         self.pending: list[Op] = [AddNode(FABRIC, "fabric", _FABRIC)]
         self.exchange = self._exchange()
 
@@ -255,6 +259,10 @@ class Topology:
             for plug, destination, gateway in self._lan_routes(router):
                 wanted[plug].append((destination, gateway))
         return [op for plug, routes in wanted.items() for op in plug.route_ops(routes)]
+
+    def limit_ops(self, *, changed: bool) -> list[Op]:
+        """Make the routes that limit packets what the description now needs; called after every change."""
+        return self._limits.ops(self.routers.values(), changed=changed)
 
     # -- inside
 

@@ -22,7 +22,7 @@ from netns_fixtures.errors import TopologyError
 _C = TypeVar("_C", bound=type)
 _MARK = "__lab_verbs__"
 #: Modules whose public classes annotations may name without importing them at run time.
-_HANDLE_MODULES = ("lab", "host", "router", "interface", "link", "nat")
+_HANDLE_MODULES = ("lab", "host", "router", "interface", "link", "nat", "node", "firewall")
 
 
 def handle(*, also: tuple[str, ...] = (), but: tuple[str, ...] = ()) -> Callable[[_C], _C]:

@@ -53,7 +53,7 @@ def open_packet_end(fabric: NetworkNamespace, name: str, index: int, far_index: 
     fabric.netlink.queue(SetLink(0, far_index, up=True))
     fabric.netlink.collect()
     # Frames leave the bridge through this port into a program: complete, with checksums, one packet each.
-    _switch_off_checksum_offload(name)
+    switch_off_checksum_offload(name)
     end = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
     try:
         end.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
@@ -72,7 +72,8 @@ def _enlarge(end: socket.socket) -> None:
         end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
 
 
-def _switch_off_checksum_offload(name: str) -> None:
+def switch_off_checksum_offload(name: str) -> None:
+    """What leaves through this interface is complete, with checksums, one packet each; its node is entered."""
     value = ctypes.create_string_buffer(struct.pack("=II", _ETHTOOL_STXCSUM, 0))
     request = struct.pack("16sP16x", name.encode(), ctypes.addressof(value))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:

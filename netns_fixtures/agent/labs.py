@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Sequence
 
+from netns_fixtures.agent.ends import switch_off_checksum_offload
 from netns_fixtures.agent.neighbours import queue_patience
 from netns_fixtures.agent.netlink import NetlinkSocket
 from netns_fixtures.agent.netns import NetworkNamespace, write_sysctl
@@ -27,6 +28,7 @@ from netns_fixtures.ops import (
     SetLink,
     SetSysctls,
     Splice,
+    SplitFrames,
 )
 
 LOOPBACK = 1
@@ -124,6 +126,10 @@ class AgentLab:
                 batch.collect()
                 self._enter(op.node)
                 self._translators.append(Nat64Process.start(self._node(op.node), op))
+            case SplitFrames():
+                batch.collect()
+                self._enter(op.node)
+                switch_off_checksum_offload(op.name)
             case Splice():
                 batch.collect()
                 self._enter(op.node)

@@ -36,7 +36,7 @@ _IFF_UP = 1
 _RTM_NEWQDISC, _TCA_KIND, _TC_H_ROOT = 36, 1, 0xFFFF_FFFF
 # No duplicate address detection: in a lab every address is ours, and a tentative address is unusable for 1 s.
 _IFA_F_NODAD = 0x02
-_RT_TABLE_MAIN, _RTPROT_STATIC, _RTN_UNICAST = 254, 4, 1
+_RT_TABLE_MAIN, _RTPROT_STATIC, _RTN_UNICAST, _RT_SCOPE_LINK, _RTAX_MTU = 254, 4, 1, 253, 2
 # <linux/netfilter/nfnetlink_conntrack.h>
 _CTNETLINK_DELETE = 1 << 8 | 2
 
@@ -224,8 +224,12 @@ def _link(step: SetLink) -> Any:
     if step.up is not None:
         message["flags"] = _IFF_UP if step.up else 0
         message["change"] = _IFF_UP
+    attributes: list[list[Any]] = []
     if step.master is not None:
-        message["attrs"] = [["IFLA_MASTER", step.master]]
+        attributes.append(["IFLA_MASTER", step.master])
+    if step.mtu is not None:
+        attributes.append(["IFLA_MTU", step.mtu])
+    message["attrs"] = attributes
     return message
 
 
@@ -253,7 +257,13 @@ def _route(step: AddRoute | RemoveRoute) -> Any:
         attributes.append(["RTA_DST", destination])
     if step.gateway:
         attributes.append(["RTA_GATEWAY", step.gateway])
+    elif message["family"] == socket.AF_INET:
+        message["scope"] = _RT_SCOPE_LINK
     if step.metric:
         attributes.append(["RTA_PRIORITY", step.metric])
+    if isinstance(step, AddRoute) and step.mtu:
+        # Locked, or a router would not apply it to what it forwards.
+        metrics = [["RTAX_LOCK", 1 << _RTAX_MTU], ["RTAX_MTU", step.mtu]]
+        attributes.append(["RTA_METRICS", {"attrs": metrics}])
     message["attrs"] = attributes
     return message
