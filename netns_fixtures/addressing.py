@@ -96,6 +96,10 @@ class AddressPool:
         return int(ipaddress.ip_address(ip)) - int(self.network.network_address)
 
 
+#: Private address space (RFC 1918): each home has its own, and many have the same.
+_PRIVATE = tuple(map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")))
+
+
 class SubnetPlan:
     """Hands out subnets: one per LAN and family, never the same twice in a lab."""
 
@@ -122,8 +126,11 @@ class SubnetPlan:
         """The next IPv6 LAN."""
         return self._next(self._v6)
 
-    def claim(self, text: str) -> IPv4Network:
-        """A subnet chosen by the caller. Raises TopologyError: not one, too small, or overlapping another."""
+    def claim(self, text: str, *, hidden: bool = False) -> IPv4Network:
+        """A subnet chosen by the caller. Raises TopologyError: not one, too small, or overlapping another.
+
+        ``hidden``: it is behind a NAT, where private subnets (RFC 1918) may be those of other homes, too.
+        """
         try:
             network = IPv4Network(text)
         except ValueError as error:
@@ -131,7 +138,7 @@ class SubnetPlan:
         if network.num_addresses < 2 * FIRST_HOST:
             raise TopologyError(f"{text} is too small: hosts start at number {FIRST_HOST}")
         clash = next((t for t in self._taken if t.version == 4 and network.overlaps(t)), None)
-        if clash is not None:
+        if clash is not None and not (hidden and _is_home_network(network) and _is_home_network(clash)):
             raise TopologyError(f"{text} overlaps {clash}, which this lab already uses")
         self._taken.append(network)
         return network
@@ -160,6 +167,10 @@ def mac_of(index: int) -> str:
 def _subnets(text: str, first: int = 1) -> Iterator[IPv4Network]:
     """The /24 networks of a range. The first is left out where people would take it for the range itself."""
     return islice(IPv4Network(text).subnets(new_prefix=24), first, None)
+
+
+def _is_home_network(network: Network) -> bool:
+    return isinstance(network, IPv4Network) and any(network.subnet_of(private) for private in _PRIVATE)
 
 
 def _private_subnets() -> Iterator[IPv4Network]:

@@ -138,6 +138,20 @@ class Host(Node):
             self.lab.apply(ops)
             self._tell(plug, "default_route", "has the default route now", metric=plug.metric)
 
+    def drop_default_route(self, interface: str | Interface | None = None) -> None:
+        """Take this interface's default routes away; addresses stay. ``set_default_route`` gives them back.
+
+        What the time between an address and its gateway looks like. Does nothing where there are none.
+        """
+        plug = self._plug(interface)
+        with self.lab.changing():
+            if plug.metric is None:
+                return
+            ops = plug.remove_default_ops()
+            plug.metric = None
+            self.lab.apply(ops)
+            self._tell(plug, "default_route", "lost its default route", metric=None)
+
     def set_metric(self, interface: str | Interface, metric: int) -> None:
         """Change the metric of an interface's default routes; lower wins. Raises TopologyError when taken."""
         plug = self._plug(interface)

@@ -222,13 +222,25 @@ class Topology:
         text = router.rules.text(replace=replace)
         return [LoadRules(router.node, text)] if text else []
 
+    def _claim_lan(self, router: RouterPlan, subnet: str) -> IPv4Network:
+        """A subnet for a LAN by the caller's choice; behind NATs two homes may have the same one."""
+        network = self.subnets.claim(subnet, hidden=router.nat.translates)
+        outside = router.wan.segment.v4 if router.wan is not None else None
+        if outside is not None and network.overlaps(outside.network):
+            raise TopologyError(
+                f"{subnet} overlaps {outside.network}, the network on {router.name}'s other side"
+            )
+        return network
+
     def renumber_lan(self, router: RouterPlan, subnet: str | None) -> list[Op]:
         """New subnets for a router's LAN: the router, then everybody on it, then the routes of the others."""
         segment = router.lan.segment
         if segment.v4 is not None:
             carrier = segment.v4.network.overlaps(CARRIER_V4)
             network = (
-                self.subnets.claim(subnet) if subnet else self._lan_v4(router.nat, router.upstream, carrier)
+                self._claim_lan(router, subnet)
+                if subnet
+                else self._lan_v4(router.nat, router.upstream, carrier)
             )
         elif subnet:
             raise TopologyError(

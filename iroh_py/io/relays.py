@@ -24,6 +24,7 @@ from iroh_py.proto.home_relay import HomeRelay
 from iroh_py.proto.netcheck.addresses import OwnAddresses, Publication
 from iroh_py.proto.netcheck.report import Report
 from iroh_py.proto.netcheck.run import NetcheckRun
+from iroh_py.proto.node_state import SILENCE
 from iroh_py.proto.paths import RelayPath
 from iroh_py.proto.stand_ins import STAND_IN_AFTER, StandIns
 from iroh_py.relay_map import relay_map
@@ -58,6 +59,7 @@ class Relays:
         self._published: tuple[Addr, ...] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._silence_at = driver.now() - SILENCE_INTERVAL
+        self._look_again_at: float | None = None
         self._choice = HomeRelay(driver.now(), nodes)
         self._clients = RelayClients(
             driver.network,
@@ -170,6 +172,7 @@ class Relays:
         now = self._driver.now()
         if major:
             self._silence_at = now  # what this change breaks needs no report of its own
+            self._look_again_at = None
             self._clients.network_changed(_sendable(state))
             self._choice.handle_network_change(now)
         self._addresses.handle_network(state)
@@ -184,8 +187,9 @@ class Relays:
         """Something happened in the core: a path that falls silent may mean that our own mapping changed."""
         if isinstance(event, AnswerLate):
             self._check_beside(event.node)
-        if isinstance(event, PathSuspected) and event.why == "silence" and self._look_again():
+        if isinstance(event, PathSuspected) and event.why == SILENCE:
             self._clients.check()  # what silenced UDP may have cut TCP, too, and now it is needed
+            self._look_again()
 
     # --- relays ---
 
@@ -286,14 +290,16 @@ class Relays:
             sockets.send([data], addr, via)
         return sockets.send_errors + sockets.dropped < errors + len(ways)
 
-    def _look_again(self) -> bool:
-        """Ask for our addresses anew, unless that was done just now."""
+    def _look_again(self) -> None:
+        """Ask for our addresses anew; if that was done just now, a little later."""
         now = self._driver.now()
         if now - self._silence_at < SILENCE_INTERVAL:
-            return False
+            self._look_again_at = self._silence_at + SILENCE_INTERVAL
+            self._arm()
+            return
         self._silence_at = now
+        self._look_again_at = None
         self._netcheck.request()
-        return True
 
     def _handle_netcheck(self, run: NetcheckRun) -> None:
         now = self._driver.now()
@@ -360,6 +366,7 @@ class Relays:
         now = self._driver.now()
         times = [
             self._choice.next_check(),
+            self._look_again_at,
             None if self._warmed else self._stand_ins_at(),
             now + (HEALTH_INTERVAL if self._core.entries else IDLE_HEALTH_INTERVAL),
         ]
@@ -374,6 +381,8 @@ class Relays:
         now = self._driver.now()
         self._look_at_publication(now)
         self._check_home(now)
+        if self._look_again_at is not None and now >= self._look_again_at:
+            self._look_again()
         self._arm()
 
 

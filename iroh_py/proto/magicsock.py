@@ -211,6 +211,8 @@ class MagicSock:
         assert isinstance(node.relay.path, RelayPath)
         here = _is_loopback(node.relay.path.url.host)
         offered = tuple(a for a in self.own_addresses if here or not _is_loopback(a[0]))[:MAX_OFFERED]
+        if not offered:
+            return
         self.shared.events.append(CallMeMaybeSent(now, node.node_id, offered))
         self._send(node, node.relay.path, disco.CallMeMaybe(offered))
 

@@ -62,7 +62,7 @@ async def test_m3_default_route_comes_after_the_address(
     host = hosts[side]
     async with heals(pair.connection, within=SEEN):
         host.replug(other)
-        host.popen(["ip", "route", "del", "default"]).check(5)
+        host.drop_default_route()
         await asyncio.sleep(late)  # the situation: a slow DHCP
         host.set_default_route(host.link)
     await pair.go_direct(HOLEPUNCH)
