@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from netns_fixtures.client import Agent, shared_agent
 from netns_fixtures.errors import AgentDied, LabClosed, TopologyError
@@ -34,7 +34,17 @@ if TYPE_CHECKING:
     from netns_fixtures.timeline import Timeline
 
 
-@handle(also=("router", "host"), but=("apply", "close"))
+class LabService(Protocol):
+    """A program of the lab's own in one of its nodes."""
+
+    def start(self) -> None: ...
+
+    def wait_started(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@handle(also=("router", "host"), but=("apply", "close", "add_service", "remove_service"))
 class Lab:
     """Hosts and routers around an internet exchange. A context manager; or call :meth:`close`.
 
@@ -57,6 +67,9 @@ class Lab:
         self._log = EventLog()
         self._lock = threading.RLock()
         self._agent: Agent | None = None
+        #: Programs of the lab's own in its nodes, and those that start with the next building.
+        self._services: list[LabService] = []
+        self._starting: list[LabService] = []
         self._closed = False
         self._wired = False
         #: The thread that carries out a verb now, and when it began.
@@ -89,6 +102,7 @@ class Lab:
         loss: float = 0.0,
         firewall: str | Firewall | None = None,
         mtu: int | None = None,
+        port_mapping: str | Sequence[str] | None = None,
     ) -> Router:
         """A router: ``nat`` is a NatConfig or a preset (none, open, moderate, strict, cgnat, home, ...);
         ``upstream`` None is the internet exchange.
@@ -98,7 +112,8 @@ class Lab:
         ``ipv6=False`` v4. ``nat64`` lets IPv6 hosts reach IPv4 addresses under 64:ff9b::/96; where ``nat`` is
         none it is open then.
         ``delay`` (seconds one way) and ``loss`` (0..1) impair its uplink. ``firewall`` is a preset's name or
-        a Firewall; ``mtu``: bytes of the largest packet that it forwards. Raises TopologyError.
+        a Firewall; ``mtu``: bytes of the largest packet that it forwards. ``port_mapping``: what
+        hosts can ask it for ports with, of "pcp", "nat-pmp", "upnp", or "all". Raises TopologyError.
         """
         if not nat_config(nat).translates and nat64:
             nat = NatKind.OPEN  # what is translated to IPv4 comes from the router's own address
@@ -118,6 +133,8 @@ class Lab:
                 router.firewall.describe(firewall)
             if mtu is not None:
                 router.uplink.describe_mtu(mtu)
+            if port_mapping is not None:
+                router.port_mapping.describe(port_mapping)
             return router
 
     def host(
@@ -221,6 +238,8 @@ class Lab:
             if self._closed:
                 return
             self._closed = True
+            for service in self._services:
+                service.close()
             if self._agent is not None:
                 with contextlib.suppress(AgentDied):  # then there is nothing left to close
                     self._agent.request(CloseLab(self.number))
@@ -264,11 +283,24 @@ class Lab:
                 size = f"{len(self.hosts)} hosts, {len(self.routers)} routers"
                 text = f"lab {self.name} built: {size}, seed {self.seed}"
                 self.log_event("lab_built", "", text, seed=self.seed, mode=self.mode)
+            self._start_services()
 
     def ready(self) -> int:
         """Build what is not yet built; returns the agent's number of this lab."""
         self.apply([])
         return self.number
+
+    def add_service(self, service: LabService, *, at_build: bool = False) -> None:
+        """Close this program of the lab's own with the lab; ``at_build`` also starts it after the next building."""
+        with self._lock:
+            self._services.append(service)
+            if at_build:
+                self._starting.append(service)
+
+    def remove_service(self, service: LabService) -> None:
+        """It has ended."""
+        with self._lock:
+            self._services.remove(service)
 
     def request(self, request: Request, fds: Sequence[int] = ()) -> tuple[Any, list[int]]:
         """One request to the agent. Raises LabClosed, AgentDied, and what the agent raised."""
@@ -284,6 +316,13 @@ class Lab:
     def wire_seed(self, node: str, interface: str) -> int:
         """The seed of one link: the same lab seed and names give the same, whatever else is in the lab."""
         return random.Random(f"{self.seed}/{node}/{interface}").getrandbits(64)
+
+    def _start_services(self) -> None:
+        starting, self._starting = self._starting, []
+        for service in starting:
+            service.start()
+        for service in starting:  # they start side by side
+            service.wait_started()
 
     def _started(self) -> Agent:
         if self._agent is None:

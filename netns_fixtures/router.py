@@ -9,6 +9,7 @@ from netns_fixtures.nat.handle import Nat
 from netns_fixtures.nat64.handle import Nat64
 from netns_fixtures.node import Node
 from netns_fixtures.node_firewall import NodeFirewall
+from netns_fixtures.portmap.handle import PortMapping
 from netns_fixtures.topology import RouterPlan
 from netns_fixtures.verbs import handle
 
@@ -27,6 +28,7 @@ class Router(Node):
         self.nat = Nat(lab, plan)
         self.nat64 = Nat64(plan.nat64) if plan.nat64 else None
         self.firewall = NodeFirewall(self, plan)
+        self.port_mapping = PortMapping(lab, plan)
         self.uplink = Interface(lab, plan.wan)
         self.downlink = Interface(lab, plan.lan)
         self.interfaces = {"wan": self.uplink, "lan": self.downlink}

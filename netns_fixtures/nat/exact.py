@@ -35,7 +35,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from netns_fixtures.nat.config import NatConfig, NatFiltering, NatMapping, NatPorts
-from netns_fixtures.nat.text import LAN, WAN, called, dynamic, hooked, table
+from netns_fixtures.nat.text import IS_PORT_MAPPED, LAN, WAN, called, dynamic, hooked, table
 
 #: Where a port goes that another mapping has; the second serves clients whose port lies in the first.
 COLLISION_RANGES = ((60000, 64999), (10000, 14999))
@@ -182,6 +182,7 @@ class _Rules:
         awake = "udp dport @awake " if self._aging else ""
         refresh = f"update @known {{ {key} }} " if self._touch == "update" else ""
         return [
+            f"{IS_PORT_MAPPED} accept",
             f'iifname "{WAN}" icmp type {_ERRORS} ct zone set {_QUOTED_PORT} map @errors accept',
             f'iifname "{WAN}" ip daddr {self.outside} {awake}ct zone set udp dport map @zones_in accept',
             f'iifname "{WAN}" accept',
@@ -231,6 +232,7 @@ class _Rules:
         inside, outside = "ct original ip saddr . ct original proto-src", f"ct reply ip daddr . {port}"
         fresh = f"{udp} ct state new {key} != @mapped"
         return [
+            f"{IS_PORT_MAPPED} return",
             f"{udp} ct direction reply goto answer",
             f"{fresh} {self._alive(port)} drop",
             f"{fresh} delete @out {{ {key} : {outside} }} delete @ext {{ {port} : {inside} }} "
@@ -298,7 +300,9 @@ class _Rules:
         """Packets from outside that were found a mapping, translated already."""
         udp = f'iifname "{WAN}" meta l4proto udp'
         remote = self._remote("ip saddr", "udp sport")
-        rules = [f"{udp} ct zone . {remote} != @permit drop"] if self.config.filters else []
+        rules = [f"{IS_PORT_MAPPED} accept"]
+        if self.config.filters:
+            rules.append(f"{udp} ct zone . {remote} != @permit drop")
         if self.config.mapping != NatMapping.EIM:
             rules += [f"{udp} ct state new {rule}" for rule in self._adopt(self._entering)]
         if self.config.refresh_inbound and self._touch == "update":

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from netns_fixtures.nat.config import NatConfig, NatMapping, NatPorts
 from netns_fixtures.nat.exact import COLLISION_RANGES, exact_table, exact_tables_names, idle_timeout
-from netns_fixtures.nat.text import LAN, WAN, delete_tables, dynamic, hooked, table
+from netns_fixtures.nat.text import IS_PORT_MAPPED, LAN, WAN, delete_tables, dynamic, hooked, table
 
 __all__ = ["LAN", "WAN", "NatRules", "flush_text", "next_ports", "sysctls"]
 
@@ -73,7 +73,7 @@ class NatRules:
     def _learning_table(self) -> str:
         udp_out = f'oifname "{WAN}" meta l4proto udp ct direction original ct state new'
         entry = "{ ct reply proto-dst : ct original ip saddr . ct original proto-src }"
-        learn = (f"{udp_out} delete @ext {entry}", f"{udp_out} add @ext {entry}")
+        learn = (f"{IS_PORT_MAPPED} accept", f"{udp_out} delete @ext {entry}", f"{udp_out} add @ext {entry}")
         dnat = f'iifname "{WAN}" meta l4proto udp dnat to udp dport map @ext'
         return table(
             "ip nat",
@@ -155,5 +155,6 @@ def _input_table() -> str:
 
 def _filter_table(config: NatConfig) -> str:
     own = f'iifname "{WAN}" meta nfproto ipv4 meta l4proto udp accept' if config.exact else ""
-    rules = (own, f'iifname "{WAN}" ct state established,related accept', f'iifname "{WAN}" drop')
+    known = f'iifname "{WAN}" ct state established,related accept'
+    rules = (own, known, f'iifname "{WAN}" {IS_PORT_MAPPED} accept', f'iifname "{WAN}" drop')
     return table("inet filter", hooked("forward", "filter", "0", *rules))

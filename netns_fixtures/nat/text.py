@@ -7,6 +7,10 @@ WAN = "wan"
 LAN = "lan"
 #: One entry per outside port.
 MAP_SIZE = 65536
+#: The bit of a packet's mark that says: to or from a mapped port, which ``netns_fixtures.portmap`` translates
+#: before the NAT, and which the NAT's filter lets pass.
+PORT_MAPPED = 0x1000_0000
+IS_PORT_MAPPED = f"meta mark & {PORT_MAPPED:#x} == {PORT_MAPPED:#x}"
 #: Everything that the rules of a NAT live in.
 TABLES = ("ip nat", "inet local", "inet filter")
 
