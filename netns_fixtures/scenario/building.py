@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from netns_fixtures.errors import ScenarioError, TopologyError
@@ -28,12 +28,8 @@ def sections(kind: Any) -> dict[str, str]:
     }
 
 
-def describe(lab: Lab, nodes: Sequence[Node], marks: Marks) -> list[Action]:
-    """Describe nodes in a lab, each after those that it names; touches no kernel.
-
-    Returns what is to be done as soon as the lab is built. Raises ScenarioError.
-    """
-    actions: list[Action] = []
+def describe(lab: Lab, nodes: Sequence[Node], marks: Marks) -> None:
+    """Describe nodes in a lab, each after those that it names; touches no kernel. Raises ScenarioError."""
     waiting = list(nodes)
     while waiting:
         missing = {node.name for node in waiting}
@@ -42,8 +38,18 @@ def describe(lab: Lab, nodes: Sequence[Node], marks: Marks) -> list[Action]:
             names = ", ".join(node.name for node in waiting)
             raise marks.error(waiting[0].key, f"they are behind each other: {names}")
         waiting.remove(ready)
-        actions += _add(lab, ready, marks)
-    return actions
+        _add(lab, ready, marks)
+
+
+def conditions(lab: Lab, nodes: Sequence[Node]) -> Iterator[Action]:
+    """The conditions of nodes that are written beside their parameters, as verbs of their uplinks."""
+    for node in nodes:
+        if CONDITION in node.options and _is_sugar(lab, node):
+            made = lab.routers.get(node.name)
+            names = ["uplink"] if made is not None else list(lab.hosts[node.name].interfaces)
+            given = {CONDITION: node.options[CONDITION]}
+            for name in names:
+                yield Action(f"{node.name}.{name}", CONDITION, given, None, node.key)
 
 
 def call_of(lab: Lab, action: Action, marks: Marks) -> tuple[Callable[..., Any], dict[str, Any]]:
@@ -112,19 +118,17 @@ def _texts(value: Any) -> Iterable[str]:
             yield from _texts(each)
 
 
-def _add(lab: Lab, node: Node, marks: Marks) -> list[Action]:
-    options = dict(node.options)
+def _is_sugar(lab: Lab, node: Node) -> bool:
     kind: Any = type(lab)
-    sugar = options.pop(CONDITION, None) if CONDITION not in signature_of(kind, node.kind).names else None
+    return CONDITION not in signature_of(kind, node.kind).names
+
+
+def _add(lab: Lab, node: Node, marks: Marks) -> None:
+    options = {name: v for name, v in node.options.items() if name != CONDITION or not _is_sugar(lab, node)}
     verb, arguments = call_of(
         lab, Action(LAB, node.kind, {"name": node.name, **options}, None, node.key), marks
     )
     try:
-        made = verb(**arguments)
+        verb(**arguments)
     except TopologyError as error:
         raise located(error, marks, node.key) from None
-    if sugar is None:
-        return []
-    uplink = getattr(made, "uplink", None)
-    names = ["uplink"] if uplink is not None else list(made.interfaces)
-    return [Action(f"{node.name}.{name}", CONDITION, {CONDITION: sugar}, None, node.key) for name in names]

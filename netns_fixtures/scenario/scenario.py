@@ -12,7 +12,7 @@ from netns_fixtures.errors import ScenarioError, TopologyError
 from netns_fixtures.lab import Lab
 from netns_fixtures.paths import LAB
 from netns_fixtures.process import HostProcess
-from netns_fixtures.scenario.building import call_of, describe, located, sections
+from netns_fixtures.scenario.building import call_of, conditions, describe, located, sections
 from netns_fixtures.scenario.marked import Marks, read_toml, read_yaml
 from netns_fixtures.scenario.model import Action, Command, Node, Repeated
 from netns_fixtures.scenario.reading import Reader
@@ -76,26 +76,32 @@ class Scenario:
 
         What only a running lab can tell, such as whether an address is free, is not checked.
         """
-        lab, setup = self._described(0)
+        lab = self.lab(seed=0)
         for command in self.run:
             self._host(lab, command)
         makers = sections(Lab).values()
-        for action in (*setup, *self.actions):
+        for action in (*self._first(lab), *self.actions):
             verb, arguments = call_of(lab, action, self.marks)
             if action.target == LAB and action.verb in makers:
                 self._do(action, verb, arguments)  # it only describes, and later steps may name it
 
     def lab(self, *, seed: int | None = None) -> Lab:
         """A lab as described, not built yet. Raises ScenarioError."""
-        return self._described(seed)[0]
+        lab = Lab(self.name, self.seed if seed is None else seed)
+        describe(lab, self.nodes, self.marks)
+        return lab
+
+    def set_up(self, lab: Lab) -> None:
+        """Build a lab that ``lab()`` made, and do ``setup``. Raises ScenarioError, and what building raises."""
+        lab.build()
+        for action in self._first(lab):
+            self._later(lab, action)
 
     def build(self, *, seed: int | None = None) -> Lab:
         """A running lab, with ``setup`` done. Raises ScenarioError, and what building raises."""
-        lab, setup = self._described(seed)
+        lab = self.lab(seed=seed)
         try:
-            lab.build()
-            for action in setup:
-                self._later(lab, action)
+            self.set_up(lab)
         except BaseException:
             lab.close()
             raise
@@ -138,10 +144,9 @@ class Scenario:
         """A copy with more in ``test``."""
         return replace(self, test={**self.test, **values})
 
-    def _described(self, seed: int | None) -> tuple[Lab, tuple[Action, ...]]:
-        lab = Lab(self.name, self.seed if seed is None else seed)
-        conditions = describe(lab, self.nodes, self.marks)
-        return lab, (*conditions, *self.setup)
+    def _first(self, lab: Lab) -> tuple[Action, ...]:
+        """What is done as soon as the lab is built."""
+        return (*conditions(lab, self.nodes), *self.setup)
 
     def _named(self, lab: Lab, action: Action) -> Callable[[], None]:
         def later() -> None:

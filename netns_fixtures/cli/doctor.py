@@ -1,4 +1,4 @@
-"""``netns-lab``: the lab's command line."""
+"""``netns-lab doctor``: what this machine can do."""
 
 from __future__ import annotations
 
@@ -12,13 +12,7 @@ from netns_fixtures.doctor import capabilities
 from netns_fixtures.features import Capabilities, Feature
 
 
-@click.group()
-@click.version_option(package_name="iroh-py")
-def main() -> None:
-    """Small internets out of Linux network namespaces."""
-
-
-@main.command()
+@click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_context
 def doctor(context: click.Context, as_json: bool) -> None:
@@ -54,7 +48,3 @@ def _mark(feature: Feature) -> str:
 
 def _advice(feature: Feature) -> str:
     return f"{feature.remedy} ({feature.detail})" if feature.detail else feature.remedy
-
-
-if __name__ == "__main__":
-    main()
