@@ -1,7 +1,8 @@
 """Who gets which address. Pure data: counters and subnets, the same for every lab with the same description.
 
 ===================  =====================================================================================
-the exchange         203.0.113.0/24 (TEST-NET-3) and 2001:db8::/64; the exchange itself is .1 and ::1
+the exchange         203.0.113.0/24 (TEST-NET-3) and 2001:db8::/64; the exchange itself is .1 and ::1, the
+                     lab's name server .53 and ::53
 LAN behind a NAT     192.168.1.0/24, 192.168.2.0/24, ... then 10.0.0.0/24, 10.0.1.0/24, ...
 LAN without NAT      198.18.1.0/24, 198.18.2.0/24, ... (RFC 2544), routed by the exchange
 carrier's LAN        100.64.1.0/24, ... (RFC 6598)
@@ -26,6 +27,8 @@ _N = TypeVar("_N", IPv4Network, IPv6Network)
 
 EXCHANGE_V4 = IPv4Network("203.0.113.0/24")
 EXCHANGE_V6 = IPv6Network("2001:db8::/64")
+#: The lab's name server, at the exchange.
+NAME_SERVER_V4, NAME_SERVER_V6 = "203.0.113.53", "2001:db8::53"
 #: Between a carrier and its customers (RFC 6598).
 CARRIER_V4 = IPv4Network("100.64.0.0/10")
 

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from netns_fixtures.client import Agent, shared_agent
+from netns_fixtures.dns.handle import LabDns
 from netns_fixtures.errors import AgentDied, LabClosed, TopologyError
 from netns_fixtures.events import EventLog, LabEvent
 from netns_fixtures.family import Family, IpSettings
@@ -61,6 +62,7 @@ class Lab:
         self.routers: dict[str, Router] = {}
         self.hosts: dict[str, Host] = {}
         self.number = 0
+        self.dns = LabDns(self)
         #: What deadlines of the hosts' processes are multiplied by, for slow machines.
         self.timeout_scale = 1.0
         self.tape = Tape()
@@ -240,6 +242,7 @@ class Lab:
             self._closed = True
             for service in self._services:
                 service.close()
+            self.dns.close()
             if self._agent is not None:
                 with contextlib.suppress(AgentDied):  # then there is nothing left to close
                     self._agent.request(CloseLab(self.number))
@@ -283,6 +286,7 @@ class Lab:
                 size = f"{len(self.hosts)} hosts, {len(self.routers)} routers"
                 text = f"lab {self.name} built: {size}, seed {self.seed}"
                 self.log_event("lab_built", "", text, seed=self.seed, mode=self.mode)
+                self.dns.lab_built()
             self._start_services()
 
     def ready(self) -> int:

@@ -68,6 +68,7 @@ class Spawn:
     """Start a process in a node. Reply: its pid, and its pidfd as descriptor.
 
     Descriptors sent along: stdin, stdout, stderr, and where ``argv`` is empty a payload (see ``spawn``).
+    ``files`` are (path, content) of files that the process sees instead of the machine's.
     """
 
     lab: int
@@ -75,6 +76,7 @@ class Spawn:
     argv: tuple[str, ...]
     env: tuple[tuple[str, str], ...]
     cwd: str
+    files: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,8 +98,17 @@ class Node:
         return Entered(fd, self.name)
 
     def resolve(self, host: str) -> list[str]:
-        """Addresses of a lab node's name or an IP literal, IPv4 first. Raises OSError for an unknown name."""
-        return self.lab.resolve(host)
+        """Addresses of a name, IPv4 first, as the lab's name server answers this node: real DNS packets.
+
+        An IP literal gives itself. Blocks for some seconds where no answer comes. Raises gaierror (an
+        OSError): EAI_NONAME for a name without addresses, EAI_AGAIN where the name server could not tell.
+        """
+        return self.lab.dns.resolve(self, host)
+
+    @property
+    def nameservers(self) -> tuple[str, ...]:
+        """Addresses of the name server, best first: those in this node's /etc/resolv.conf."""
+        return self.lab.dns.addresses_for(self)
 
     def spawn(
         self,
@@ -114,7 +123,8 @@ class Node:
         environment = tuple((os.environ if env is None else env).items())
         directory = os.fspath(cwd) if cwd is not None else os.getcwd()
         with plumbing:
-            request = Spawn(self.lab.ready(), self.number, argv, environment, directory)
+            files = self.lab.dns.files(self)
+            request = Spawn(self.lab.ready(), self.number, argv, environment, directory, files)
             pid, (pidfd,) = self.lab.request(request, (*plumbing.theirs, *more))
             process = HostProcess(
                 argv or (label,),

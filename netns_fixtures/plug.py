@@ -32,6 +32,12 @@ class Segment:
         """The pool of an address's family."""
         return self.v6 if ":" in ip else self.v4
 
+    def reserve(self, ip: str) -> None:
+        """Keep an address free of leases. Raises TopologyError when it is outside of the subnet, or taken."""
+        pool = self.pool(ip)
+        if pool is not None:
+            pool.reserve(ip)
+
     @property
     def pools(self) -> tuple[AddressPool, ...]:
         """The pools that exist, IPv4 first."""

@@ -24,6 +24,8 @@ from netns_fixtures.addressing import (
     CARRIER_V4,
     EXCHANGE_V4,
     EXCHANGE_V6,
+    NAME_SERVER_V4,
+    NAME_SERVER_V6,
     AddressPool,
     IPv4Network,
     SubnetPlan,
@@ -281,6 +283,8 @@ class Topology:
     def _exchange(self) -> RouterPlan:
         node = self._add_node(EXCHANGE, _ROUTER)
         segment = Segment(EXCHANGE, self.next_index(), AddressPool(EXCHANGE_V4), AddressPool(EXCHANGE_V6))
+        for ip in (NAME_SERVER_V4, NAME_SERVER_V6):  # kept free also while nobody asks it
+            segment.reserve(ip)
         self.pending.append(AddBridge(FABRIC, segment.bridge, f"br{segment.bridge}"))
         return RouterPlan(
             EXCHANGE, node, nat_config(NatKind.NONE), self._lan_plug(node, EXCHANGE, "ix", segment)

@@ -22,7 +22,17 @@ from netns_fixtures.errors import TopologyError
 _C = TypeVar("_C", bound=type)
 _MARK = "__lab_verbs__"
 #: Modules whose public classes annotations may name without importing them at run time.
-_HANDLE_MODULES = ("lab", "host", "router", "interface", "link", "nat", "node", "firewall")
+_HANDLE_MODULES = (
+    "lab",
+    "dns.handle",
+    "host",
+    "router",
+    "interface",
+    "link",
+    "nat",
+    "node",
+    "firewall",
+)
 
 
 def handle(*, also: tuple[str, ...] = (), but: tuple[str, ...] = ()) -> Callable[[_C], _C]:

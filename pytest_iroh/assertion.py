@@ -33,7 +33,7 @@ Subject = Connection | SyncConnection | Callable[[], Any]
 #: starting.
 START_TIMEOUT = 10.0
 #: Events of a lab that change nothing about the network.
-NO_CHANGES = frozenset({"lab_built", "lab_closed", "process_started", "process_ended"})
+NO_CHANGES = frozenset({"lab_built", "lab_closed", "process_started", "process_ended", "dns_query"})
 
 
 def _is_verdict(info: Any) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 import resource
@@ -11,16 +10,8 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from netns_fixtures.agent.call import serve_call
-from netns_fixtures.agent.syscalls import (
-    CLONE_NEWNET,
-    CLONE_NEWNS,
-    MS_NODEV,
-    MS_NOEXEC,
-    MS_NOSUID,
-    mount,
-    setns,
-    unshare,
-)
+from netns_fixtures.agent.mounts import make_own_mounts
+from netns_fixtures.agent.syscalls import CLONE_NEWNET, setns
 from netns_fixtures.errors import CommandFailed
 from netns_fixtures.messages import Spawn
 
@@ -44,7 +35,7 @@ def start(request: Spawn, namespace: int, fds: Sequence[int]) -> int:
     with open(status_read, "rb") as status:
         pid = os.fork()
         if pid == 0:
-            _in_child(request, namespace, [*fds, status_write] if request.argv else fds)
+            _in_child(request, namespace, fds, status_write)
         os.close(status_write)
         # A call keeps no copy of this pipe: end of file comes at once. A program's copy closes at exec.
         problem = status.read().decode(errors="replace")
@@ -68,12 +59,20 @@ def lay_out(fds: Sequence[int]) -> None:
     os.closerange(len(fds), os.sysconf("SC_OPEN_MAX"))
 
 
-def _in_child(request: Spawn, namespace: int, fds: Sequence[int]) -> NoReturn:
-    """Never returns, and never lets an exception travel up into the code that forked."""
+def _in_child(request: Spawn, namespace: int, fds: Sequence[int], problem: int) -> NoReturn:
+    """Never returns, and never lets an exception travel up into the code that forked.
+
+    What goes wrong before the program starts is written to ``problem``.
+    """
     status = _CANNOT_START
     try:
         setns(namespace, CLONE_NEWNET)
-        lay_out(fds)
+        try:
+            make_own_mounts(request.files)
+        except OSError as error:
+            os.write(problem, f"{error.strerror}; its own /etc/resolv.conf cannot be put there".encode())
+            raise  # no further than the os._exit below
+        lay_out([*fds, problem] if request.argv else fds)
         _become_ordinary()
         status = _exec(request) if request.argv else _call(request)
     finally:
@@ -81,17 +80,12 @@ def _in_child(request: Spawn, namespace: int, fds: Sequence[int]) -> NoReturn:
 
 
 def _become_ordinary() -> None:
-    """A session of its own, ordinary signals, and its own view of /proc."""
+    """A session of its own, and ordinary signals."""
     os.setsid()
     resource.setrlimit(resource.RLIMIT_NOFILE, _FILE_LIMIT)
     for number in (signal.SIGINT, signal.SIGPIPE, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
     signal.set_wakeup_fd(-1)
-    unshare(CLONE_NEWNS)
-    # The process sees its own numbers in /proc. Containers that mask parts of /proc forbid the mount; then
-    # /proc/self still works, which is what programs look at.
-    with contextlib.suppress(OSError):
-        mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
 
 
 def _exec(request: Spawn) -> int:

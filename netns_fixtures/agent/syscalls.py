@@ -15,7 +15,8 @@ CLONE_NEWNET = 0x4000_0000
 
 # <sys/mount.h>
 MS_NOSUID, MS_NODEV, MS_NOEXEC = 2, 4, 8
-MS_REC, MS_PRIVATE = 0x4000, 1 << 18
+MS_BIND, MS_REC, MS_PRIVATE = 0x1000, 0x4000, 1 << 18
+MNT_DETACH = 2
 
 # <linux/prctl.h>
 _PR_SET_PDEATHSIG = 1
@@ -35,9 +36,15 @@ def setns(fd: int, kind: int) -> None:
     _check(_libc.setns(fd, kind), "setns")
 
 
-def mount(source: str, target: str, kind: str, flags: int) -> None:
+def mount(source: str, target: str, kind: str, flags: int, data: str = "") -> None:
     """mount(2)."""
-    _check(_libc.mount(source.encode(), target.encode(), kind.encode(), flags, None), f"mount {target}")
+    result = _libc.mount(source.encode(), target.encode(), kind.encode(), flags, data.encode() or None)
+    _check(result, f"mount {target}")
+
+
+def umount(target: str) -> None:
+    """umount2(2), at once; what is open there or bound elsewhere lives on."""
+    _check(_libc.umount2(target.encode(), MNT_DETACH), f"umount {target}")
 
 
 def die_with_parent(signal_number: int) -> None:

@@ -48,7 +48,9 @@ SCRIPT = """
         delayed = ask(client, listening, server.ip)[1]
         whoami = laptop.popen(["sh", "-c", "id -u; ip route show default; test -r /proc/self/status && echo proc"])
         ping = laptop.socket(socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_ICMP)
+        names = laptop.popen(["python3", "-c", "import socket; print(socket.gethostbyname('server'))"]).check(10)
         result = {
+            "names": names.strip() == server.ip == laptop.resolve("server")[0],
             "mode": lab.mode, "engine": lab.link_engine, "ok": capabilities().ok,
             "at_home": at_home[0] == home.ip, "at_hotspot": at_hotspot[0] == hotspot.upstream.ip,
             "rebound": rebound != at_hotspot, "delayed": delayed >= 0.02,
@@ -114,6 +116,7 @@ def test_unprivileged_user_has_the_whole_lab(ends: str) -> None:
     assert output[1].startswith("default via 192.168.2.1 dev eth0")
     assert output[2] == "proc"
     assert result == {
+        "names": True,
         "mode": "userns",
         "engine": "wire",
         "ok": True,
