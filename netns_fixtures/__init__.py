@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from netns_fixtures.errors import (
         AgentDied,
         CommandFailed,
+        HostFrozen,
         LabClosed,
         LabError,
         LinkEngineError,
@@ -54,6 +55,7 @@ _HOMES = {
     "Firewall": "firewall",
     "NodeFirewall": "node_firewall",
     "CommandFailed": "errors",
+    "HostFrozen": "errors",
     "LabClosed": "errors",
     "LabError": "errors",
     "LinkEngineError": "errors",
@@ -84,6 +86,7 @@ __all__ = [
     "CommandFailed",
     "Firewall",
     "Host",
+    "HostFrozen",
     "HostProcess",
     "Interface",
     "Lab",

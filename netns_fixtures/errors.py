@@ -8,6 +8,7 @@
     |- TopologyError       the description is impossible (also a ValueError): a name twice, a full subnet
     |  `- ScenarioError    the same in a scenario file: names the place in it
     |- TimelineError       a step of a timeline failed; says which
+    |- HostFrozen          a program cannot start in a host that is frozen
     |- LabClosed           a verb on a lab that you closed
     |- AgentDied           the process that owns the namespaces is gone, and every namespace with it
     `- LinkEngineError     a link cannot be impaired; never silently unimpaired
@@ -52,6 +53,10 @@ class CommandFailed(LabError):
 
 class TopologyError(LabError, ValueError):
     """The network as described cannot exist."""
+
+
+class HostFrozen(LabError):
+    """The host is suspended: nothing starts there before ``host.thaw()``."""
 
 
 class LabClosed(LabError):

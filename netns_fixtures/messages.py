@@ -88,6 +88,15 @@ class Reap:
 
 
 @dataclass(frozen=True, slots=True)
+class Freeze:
+    """Stop every process of a node, or with ``frozen`` false let them go on. Reply: how many they are."""
+
+    lab: int
+    node: int
+    frozen: bool
+
+
+@dataclass(frozen=True, slots=True)
 class WireStats:
     """Reply: counters of a spliced link."""
 
@@ -100,7 +109,7 @@ class Probe:
     """Reply: tuple of ``doctor.Feature``."""
 
 
-Request = OpenLab | CloseLab | Apply | OpenSocket | OpenNamespace | Spawn | Reap | WireStats | Probe
+Request = OpenLab | CloseLab | Apply | OpenSocket | OpenNamespace | Spawn | Reap | Freeze | WireStats | Probe
 
 
 @dataclass(frozen=True, slots=True)

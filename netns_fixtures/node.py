@@ -120,6 +120,7 @@ class Node:
         label: str = "",
     ) -> HostProcess:
         """Start a program, or without ``argv`` the call whose descriptors are in ``more``."""
+        self._check_awake()
         environment = tuple((os.environ if env is None else env).items())
         directory = os.fspath(cwd) if cwd is not None else os.getcwd()
         with plumbing:
@@ -142,6 +143,9 @@ class Node:
         )
         watch(process, plumbing.output, pidfd)
         return process
+
+    def _check_awake(self) -> None:
+        """Raises HostFrozen where nothing can start now."""
 
     def _ended(self, process: HostProcess) -> int:
         status, _fds = self.lab.request(Reap(self.lab.number, process.pid))

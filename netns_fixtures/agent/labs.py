@@ -7,6 +7,7 @@ import socket
 from collections.abc import Sequence
 
 from netns_fixtures.agent.ends import switch_off_checksum_offload
+from netns_fixtures.agent.freezer import freeze, thaw
 from netns_fixtures.agent.neighbours import queue_patience
 from netns_fixtures.agent.netlink import NetlinkSocket
 from netns_fixtures.agent.netns import NetworkNamespace, write_sysctl
@@ -83,6 +84,13 @@ class AgentLab:
     def status(self, pid: int) -> int | None:
         """The exit status of a process, None while it runs."""
         return self._processes.status(pid) if self._processes else None
+
+    def freeze(self, node: int, *, frozen: bool) -> int:
+        """Stop every process of a node, or let them go on; returns how many they are."""
+        network = self._node(node).fd
+        if self._processes is None:
+            return 0
+        return (freeze if frozen else thaw)(network, self._processes.init_pid)
 
     def stop(self) -> None:
         """Kill every process, wait until they are gone, cut all segments: no socket hears another now."""

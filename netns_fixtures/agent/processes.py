@@ -59,6 +59,11 @@ class LabProcesses:
         self._inside[pid] = inside
         return pid, pidfd
 
+    @property
+    def init_pid(self) -> int:
+        """The first process of the lab's PID namespace, by the number that the agent sees."""
+        return _pid_of(self._init)
+
     def status(self, pid: int) -> int | None:
         """The exit status of a process (negative: the signal), None while it runs."""
         if pid not in self._inside:

@@ -18,6 +18,7 @@ from netns_fixtures.errors import LabError
 from netns_fixtures.messages import (
     Apply,
     CloseLab,
+    Freeze,
     Hello,
     OpenLab,
     OpenNamespace,
@@ -131,6 +132,8 @@ class Server:
                 return pid, [pidfd]
             case Reap():
                 return self._lab(request.lab).status(request.pid), []
+            case Freeze():
+                return self._lab(request.lab).freeze(request.node, frozen=request.frozen), []
             case WireStats():
                 return self._wires.stats(request.lab, request.link), []
             case Probe():
