@@ -11,6 +11,9 @@ from dataclasses import dataclass
 
 #: Frames per second, of all interfaces together, up to which everything is kept: 2 to 3 % of a processor.
 MAX_RATE = 20_000
+#: Bytes that count as a frame: copying so many takes as long. Between namespaces of one machine a "frame" may hold
+#: 64 KiB.
+FRAME_BYTES = 2000
 #: Seconds over which the rate is measured; shorter than what a person calls a burst.
 WINDOW = 0.1
 #: Seconds that a restriction lasts before the guard looks again.
@@ -44,11 +47,11 @@ class FloodGuard:
         #: What was left out when, oldest first.
         self.pauses: deque[Pause] = deque(maxlen=MAX_PAUSES)
 
-    def note(self, now: float, frames: int) -> bool:
-        """So many frames came; returns whether ``largest`` changed."""
+    def note(self, now: float, frames: int, size: int = 0) -> bool:
+        """So many frames came, of so many bytes together; returns whether ``largest`` changed."""
         if now - self._window > WINDOW:
             self._window, self._count = now, 0
-        self._count += frames
+        self._count += max(frames, size // FRAME_BYTES)
         if self._count <= self._limit or self.largest == 0:
             return False
         self._restrict(now, 0 if self.largest is not None else SMALL)

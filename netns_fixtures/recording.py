@@ -54,7 +54,7 @@ class Recording(Capture):
     def take_blocks(self, blocks: list[bytes]) -> None:
         """Called by the draining thread."""
         super().take_blocks(blocks)
-        if self._guard.note(time.monotonic(), sum(map(count, blocks))):
+        if self._guard.note(time.monotonic(), sum(map(count, blocks)), sum(map(len, blocks))):
             self.trouble = "in a flood, bulk packets were left out: capture file comments say when"
             self._limit()
 

@@ -21,12 +21,15 @@ from pytest_iroh.timeline import epoch_offset, now
 
 #: Entries of a connection that are kept, the newest; at 400 bytes each, 4 MB at most.
 MAX_ENTRIES = 10_000
-#: Entries that a trace takes in one go before it stands back, and seconds for which it does: 300 entries of some
-#: 20 us are 2 % of that time.
-BURST = 300
-REST = 0.3
-#: Seconds of rest after which a burst is forgotten.
-QUIET = 0.05
+#: Entries per second that a trace may have for long: a message every 20 ms makes some 400.
+RATE = 500
+#: Entries at once beyond that: a handshake makes 60.
+BURST = 200
+#: Seconds without sending after which a transfer counts as over, and logging begins again.
+CALM = 0.05
+#: Seconds after which it looks in any case. (What is logged takes another way through the engine, in smaller steps:
+#: a transfer that is logged now and then is slower than the entries alone would make it.)
+REST = 2.0
 #: Connections whose traces are kept per endpoint, the newest.
 MAX_TRACES = 50
 #: Characters of TLS secrets: some thousand connections.
@@ -39,27 +42,29 @@ class Trace(QuicLoggerTrace):
     def __init__(self, *, is_client: bool, odcid: bytes) -> None:
         super().__init__(is_client=is_client, odcid=odcid)
         self._events: deque[dict[str, Any]] = deque(maxlen=MAX_ENTRIES)
-        self._burst = 0
-        self._last = 0.0
+        self._credit = float(BURST)
+        self._asked: float | None = None
         self._until = 0.0
 
     def wanted(self, now: float) -> bool:
         """Asked by the engine before it sends: whether to log. ``now``: seconds of the engine's clock."""
+        passed = 0.0 if self._asked is None else now - self._asked
+        self._asked = now
+        self._credit = min(BURST, self._credit + passed * RATE)
         if now < self._until:
-            return False
-        if now - self._last > QUIET:
-            self._burst = 0
-        self._last = now
-        if self._burst > BURST:
-            self._burst, self._until = 0, now + REST
-            data = {"seconds": REST, "reason": f"more than {BURST} entries without a pause"}
-            self.log_event(category="generic", event="recording_paused", data=data)
+            if passed < CALM:
+                return False
+            self._until = 0.0
+        if self._credit < 0:
+            self._until = now + REST
+            reason = f"more than {RATE} entries per second; until it is calm, or {REST:g} s"
+            self.log_event(category="generic", event="recording_paused", data={"reason": reason})
             return False
         return True
 
     def log_event(self, *, category: str, event: str, data: dict[str, Any]) -> None:
         """Keep an entry, stamped now."""
-        self._burst += 1
+        self._credit -= 1
         stamp = (now() + epoch_offset()) * 1000
         self._events.append({"data": data, "name": f"{category}:{event}", "time": round(stamp, 3)})
 

@@ -61,3 +61,12 @@ def test_pauses_never_overlap(steps: list[tuple[float, int, bool]]) -> None:
         assert None not in ends[:-1]
     edges = [edge for pause in guard.pauses for edge in (pause.start, pause.end) if edge is not None]
     assert edges == sorted(edges)
+
+
+def test_long_frames_count_by_their_bytes() -> None:
+    """A transfer in frames of 64 KiB is a flood, although there are few of them."""
+    guard = FloodGuard()
+    assert not guard.note(0.0, 60, 60 * 65536)
+    assert guard.note(0.01, 60, 60 * 65536)
+    assert guard.largest == SMALL
+    assert not guard.note(0.02, 60, 60 * 100), "what is small goes on"
