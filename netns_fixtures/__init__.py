@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from netns_fixtures.nat.handle import Nat
     from netns_fixtures.node_firewall import NodeFirewall
     from netns_fixtures.process import HostProcess
+    from netns_fixtures.ra.config import Ra, Slaac
     from netns_fixtures.router import Router
     from netns_fixtures.scenario import Scenario, load_scenario
     from netns_fixtures.timeline import Timeline
@@ -73,6 +74,8 @@ _HOMES = {
     "NatKind": "nat",
     "HostProcess": "process",
     "Nat": "nat.handle",
+    "Ra": "ra.config",
+    "Slaac": "ra.config",
     "Router": "router",
     "Scenario": "scenario",
     "Timeline": "timeline",
@@ -100,9 +103,11 @@ __all__ = [
     "NatConfig",
     "NatKind",
     "NodeFirewall",
+    "Ra",
     "Router",
     "Scenario",
     "ScenarioError",
+    "Slaac",
     "Timeline",
     "TimelineError",
     "TopologyError",

@@ -6,7 +6,8 @@ the exchange         203.0.113.0/24 (TEST-NET-3) and 2001:db8::/64; the exchange
 LAN behind a NAT     192.168.1.0/24, 192.168.2.0/24, ... then 10.0.0.0/24, 10.0.1.0/24, ...
 LAN without NAT      198.18.1.0/24, 198.18.2.0/24, ... (RFC 2544), routed by the exchange
 carrier's LAN        100.64.1.0/24, ... (RFC 6598)
-IPv6                 2001:db8:1::/64, 2001:db8:2::/64, ... per LAN, routed, never translated
+IPv6                 2001:db8:1::/64, 2001:db8:2::/64, ... per LAN, routed
+local IPv6           fd00:db8:1::/64, fd00:db8:2::/64, ... where asked for (RFC 4193), routed nowhere
 ===================  =====================================================================================
 """
 
@@ -29,6 +30,7 @@ EXCHANGE_V4 = IPv4Network("203.0.113.0/24")
 EXCHANGE_V6 = IPv6Network("2001:db8::/64")
 #: The lab's name server, at the exchange.
 NAME_SERVER_V4, NAME_SERVER_V6 = "203.0.113.53", "2001:db8::53"
+ULA = IPv6Network("fd00:db8::/64")
 #: Between a carrier and its customers (RFC 6598).
 CARRIER_V4 = IPv4Network("100.64.0.0/10")
 
@@ -111,7 +113,8 @@ class SubnetPlan:
         self._private = _private_subnets()
         self._public = _subnets("198.18.0.0/15")
         self._carrier = _subnets("100.64.0.0/16")
-        self._v6 = (IPv6Network((int(EXCHANGE_V6.network_address) + (n << 80), 64)) for n in range(1, 65536))
+        self._v6 = _subnets_v6(EXCHANGE_V6)
+        self._ula = _subnets_v6(ULA)
 
     def private(self) -> IPv4Network:
         """The next LAN behind a NAT."""
@@ -128,6 +131,10 @@ class SubnetPlan:
     def v6(self) -> IPv6Network:
         """The next IPv6 LAN."""
         return self._next(self._v6)
+
+    def ula(self) -> IPv6Network:
+        """The next IPv6 LAN of addresses that are only local."""
+        return self._next(self._ula)
 
     def claim(self, text: str, *, hidden: bool = False) -> IPv4Network:
         """A subnet chosen by the caller. Raises TopologyError: not one, too small, or overlapping another.
@@ -174,6 +181,10 @@ def _subnets(text: str, first: int = 1) -> Iterator[IPv4Network]:
 
 def _is_home_network(network: Network) -> bool:
     return isinstance(network, IPv4Network) and any(network.subnet_of(private) for private in _PRIVATE)
+
+
+def _subnets_v6(base: IPv6Network) -> Iterator[IPv6Network]:
+    return (IPv6Network((int(base.network_address) + (n << 80), 64)) for n in range(1, 65536))
 
 
 def _private_subnets() -> Iterator[IPv4Network]:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 from netns_fixtures.errors import TopologyError
+
+if TYPE_CHECKING:
+    from netns_fixtures.ipv6_nat import Ipv6Nat
 
 
 class Family(enum.StrEnum):
@@ -53,6 +57,8 @@ class IpSettings:
 
     family: Family | None = None
     nat64: bool = False
+    ula: bool | Literal["only"] = False
+    ipv6_nat: Ipv6Nat | None = None
 
     @property
     def of_carrier(self) -> IpSettings:

@@ -87,6 +87,7 @@ class Host(Node):
             self._tell(
                 plug, "replugged", f"replugged {before} -> {router.name}", before=before, after=router.name
             )
+            self.lab.await_configured([plug])
 
     def renumber(self, interface: str | Interface | None = None, address: str | None = None) -> None:
         """A new address in the same subnet; the old one is gone.
@@ -102,6 +103,25 @@ class Host(Node):
             gone = " ".join(a for a in before if a not in after)
             new = " ".join(a for a in after if a not in before)
             self._tell(plug, "renumbered", f"renumbered {gone} -> {new}", before=before, after=after)
+
+    def rotate_privacy_address(self, interface: str | Interface | None = None) -> None:
+        """End the preferred lifetime of the temporary addresses now: the kernel makes new ones.
+
+        What the kernel does by itself every ``Slaac.temporary_lifetime``. The old ones are deprecated: they work,
+        and new connections take the new ones. Raises TopologyError where there are no temporary addresses.
+        """
+        plug = self._plug(interface)
+        if self.plan.slaac is None or not self.plan.slaac.privacy:
+            raise TopologyError(
+                f"{self.name} has no temporary addresses; describe it with slaac=Slaac(privacy=True)"
+            )
+        with self.lab.changing():
+            from netns_fixtures.ra.rotating import rotate  # it brings pyroute2, and most labs are static
+
+            self.lab.ready()
+            before, after = rotate(self.lab, plug)
+            text = f"rotated its privacy address {' '.join(before)} -> {' '.join(after)}"
+            self._tell(plug, "privacy_rotated", text, before=before, after=after)
 
     def add_address(self, address: str, interface: str | Interface | None = None) -> None:
         """Add "ip/prefix"; without a prefix the subnet's own. Raises TopologyError."""

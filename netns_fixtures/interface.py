@@ -13,6 +13,7 @@ from netns_fixtures.verbs import handle
 
 if TYPE_CHECKING:
     from netns_fixtures.lab import Lab
+    from netns_fixtures.ra.kernel import Address6
     from netns_fixtures.router import Router
 
 Direction = Literal["both", "egress", "ingress"]
@@ -26,6 +27,7 @@ class Interface:
     def __init__(self, lab: Lab, plug: Plug) -> None:
         self.lab = lab
         self.plug = plug
+        self._seen6: list[Address6] = []
         self._egress = _CLEAR
         self._ingress = _CLEAR
 
@@ -54,8 +56,9 @@ class Interface:
 
     @property
     def addresses(self) -> list[str]:
-        """All addresses as "ip/prefix", without link-local ones."""
-        return [str(address) for address in self.plug.addresses]
+        """All addresses as "ip/prefix", without link-local ones; with SLAAC what the kernel has at this moment."""
+        given = [str(address) for address in self.plug.addresses]
+        return given + [text for text in map(str, self._learnt()) if text not in given]
 
     @property
     def ip(self) -> str | None:
@@ -64,8 +67,24 @@ class Interface:
 
     @property
     def ip6(self) -> str | None:
-        """The first global IPv6 address."""
-        return self.plug.ip(6)
+        """The first global IPv6 address; with SLAAC the stable one of the present prefix, None before the build."""
+        learnt = self._learnt()
+        return learnt[0].ip if learnt else self.plug.ip(6)
+
+    @property
+    def addresses6(self) -> list[Address6]:
+        """The global IPv6 addresses as the kernel has them at this moment, with lifetimes and flags, best first.
+
+        Empty before the lab is built; what was seen last after it was closed.
+        """
+        if self.lab.number and not self.lab.closed:
+            from netns_fixtures.ra.waiting import look  # only for those who ask; it brings pyroute2
+
+            self._seen6 = look(self.lab, self.plug)
+        return list(self._seen6)
+
+    def _learnt(self) -> list[Address6]:
+        return self.addresses6 if self.plug.slaac else []
 
     @property
     def metric(self) -> int | None:
@@ -97,17 +116,30 @@ class Interface:
         """What happens to frames that arrive here."""
         return self._ingress
 
-    def down(self) -> None:
-        """`ip link set down`: routes go, addresses stay configured."""
-        with self.lab.changing():
-            self.lab.apply(self.plug.down_ops())
-            self._tell("link_down", "went down")
+    def down(self, keep_addresses: bool = True) -> None:
+        """`ip link set down`: routes go, addresses stay configured, but those that advertisements gave.
 
-    def up(self) -> None:
-        """`ip link set up`, and the addresses and routes that it had before."""
+        ``keep_addresses`` False: the IPv6 addresses go, too, as in a Linux that nobody has told otherwise
+        (keep_addr_on_down).
+        """
         with self.lab.changing():
-            self.lab.apply(self.plug.up_ops())
-            self._tell("link_up", "went up")
+            self.lab.apply(self.plug.down_ops(keep_addresses=keep_addresses))
+            self._tell(
+                "link_down", "went down" if keep_addresses else "went down, its IPv6 addresses with it"
+            )
+
+    def up(self, restore: bool = True) -> None:
+        """`ip link set up`, and the addresses and routes that it had before.
+
+        ``restore`` False: nothing is put back, as where no network manager runs. With SLAAC the host solicits
+        an advertisement in both cases.
+        """
+        with self.lab.changing():
+            self.lab.apply(self.plug.up_ops(restore=restore))
+            self._tell(
+                "link_up", "went up" if restore else "went up, nobody restored its addresses and routes"
+            )
+            self.lab.await_configured([self.plug])
 
     def carrier(self, on: bool) -> None:
         """Pull the cable at the far end, or plug it in again: admin state, addresses and routes stay."""

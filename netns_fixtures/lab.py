@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from netns_fixtures.client import Agent, shared_agent
 from netns_fixtures.dns.handle import LabDns
@@ -22,10 +22,13 @@ from netns_fixtures.features import Capabilities
 from netns_fixtures.firewall import Firewall
 from netns_fixtures.host import Host
 from netns_fixtures.interface import Interface
+from netns_fixtures.ipv6_nat import Ipv6Nat
 from netns_fixtures.link import LinkCondition
 from netns_fixtures.messages import Apply, CloseLab, OpenLab, Request
 from netns_fixtures.nat import NatConfig, NatKind, nat_config
 from netns_fixtures.ops import Op, Splice
+from netns_fixtures.plug import Plug
+from netns_fixtures.ra.config import Slaac
 from netns_fixtures.router import Router
 from netns_fixtures.tape import Tape
 from netns_fixtures.topology import RouterPlan, Topology
@@ -45,7 +48,7 @@ class LabService(Protocol):
     def close(self) -> None: ...
 
 
-@handle(also=("router", "host"), but=("apply", "close", "add_service", "remove_service"))
+@handle(also=("router", "host"), but=("apply", "await_configured", "close", "add_service", "remove_service"))
 class Lab:
     """Hosts and routers around an internet exchange. A context manager; or call :meth:`close`.
 
@@ -100,6 +103,8 @@ class Lab:
         ipv6: bool = True,
         family: str | None = None,
         nat64: bool = False,
+        ula: bool | Literal["only"] = False,
+        ipv6_nat: str | None = None,
         delay: float = 0.0,
         loss: float = 0.0,
         firewall: str | Firewall | None = None,
@@ -112,14 +117,20 @@ class Lab:
         "cgnat" makes a carrier's router, too, named ``<name>-carrier``, with this one in its 100.64.0.0/10.
         ``family`` is what its LAN speaks: v4, dual or v6; None is what the uplink offers, or with
         ``ipv6=False`` v4. ``nat64`` lets IPv6 hosts reach IPv4 addresses under 64:ff9b::/96; where ``nat`` is
-        none it is open then.
+        none it is open then. ``ula`` adds a prefix of local addresses to the LAN, or is its "only" one;
+        ``ipv6_nat`` translates such a LAN's addresses: nptv6 or nat66.
         ``delay`` (seconds one way) and ``loss`` (0..1) impair its uplink. ``firewall`` is a preset's name or
         a Firewall; ``mtu``: bytes of the largest packet that it forwards. ``port_mapping``: what
         hosts can ask it for ports with, of "pcp", "nat-pmp", "upnp", or "all". Raises TopologyError.
         """
         if not nat_config(nat).translates and nat64:
             nat = NatKind.OPEN  # what is translated to IPv4 comes from the router's own address
-        ip = IpSettings(family=None if family is None else Family.parse(family), nat64=nat64)
+        ip = IpSettings(
+            family=None if family is None else Family.parse(family),
+            nat64=nat64,
+            ula=ula,
+            ipv6_nat=None if ipv6_nat is None else Ipv6Nat.parse(ipv6_nat),
+        )
         with self._lock:
             self._check_open()
             parent = self._plan_of(upstream)
@@ -145,6 +156,7 @@ class Lab:
         uplink: Router | Mapping[str, Router],
         *,
         family: str | None = None,
+        slaac: bool | Slaac = False,
         delay: float = 0.0,
         loss: float = 0.0,
         firewall: str | Firewall | None = None,
@@ -154,15 +166,17 @@ class Lab:
         hotspot}``.
 
         The first interface has the best default route. ``family`` is what it speaks of what the LANs offer: v4,
-        dual or v6; None is all. ``delay`` and ``loss`` impair every uplink; ``firewall`` is a preset's name or
-        a Firewall, ``mtu`` bytes on every interface. Raises TopologyError.
+        dual or v6; None is all. With ``slaac`` its kernel makes its IPv6 addresses of router advertisements.
+        ``delay`` and ``loss`` impair every uplink; ``firewall`` is a preset's name or a Firewall, ``mtu`` bytes on
+        every interface. Raises TopologyError.
         """
+        listening = slaac if isinstance(slaac, Slaac) else Slaac() if slaac else None
         asked = None if family is None else Family.parse(family)
         uplinks = uplink if isinstance(uplink, Mapping) else {"eth0": uplink}
         with self._lock:
             self._check_open()
             plans = {interface: self._require(router) for interface, router in uplinks.items()}
-            host = Host(self, self.topology.add_host(name, plans, asked))
+            host = Host(self, self.topology.add_host(name, plans, asked, listening))
             self.hosts[name] = host
             self._impair(host.interfaces.values(), delay, loss)
             if firewall is not None:
@@ -287,7 +301,19 @@ class Lab:
                 text = f"lab {self.name} built: {size}, seed {self.seed}"
                 self.log_event("lab_built", "", text, seed=self.seed, mode=self.mode)
                 self.dns.lab_built()
+            unconfigured, self.topology.unconfigured = self.topology.unconfigured, []
+            self.await_configured(unconfigured)
             self._start_services()
+
+    def await_configured(self, plugs: Iterable[Plug]) -> None:
+        """Wait until those of these interfaces that configure themselves have done so. Raises LabError."""
+        listening = [plug for plug in plugs if plug.slaac]
+        if listening:
+            from netns_fixtures.ra.waiting import (
+                await_configured,  # it brings pyroute2, and most labs are static
+            )
+
+            await_configured(self, listening)
 
     def ready(self) -> int:
         """Build what is not yet built; returns the agent's number of this lab."""

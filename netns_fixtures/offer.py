@@ -36,6 +36,10 @@ def router_family(name: str, ip: IpSettings, ipv6: bool, outside: Segment) -> Fa
             f"{name!r} cannot have nat64=True: it translates from an IPv6 LAN to an IPv4 uplink, and the LAN is"
             f" {str(family)!r}, the uplink {str(offered(outside))!r}"
         )
+    if (ip.ula or ip.ipv6_nat) and not family.speaks(6):
+        raise TopologyError(
+            f"{name!r} has an IPv4 LAN: ula and ipv6_nat need IPv6 there; its family is {str(family)!r}"
+        )
     return family
 
 

@@ -150,6 +150,20 @@ class SplitFrames:
 
 
 @dataclass(frozen=True, slots=True)
+class Advertise:
+    """Send a router advertisement on interface ``index``: now, when solicited, and each ``interval`` seconds.
+
+    ``packet`` is an ICMPv6 message without checksum; empty: say nothing any more. ``interval`` 0: once.
+    """
+
+    node: int
+    index: int
+    mac: str
+    packet: bytes
+    interval: float
+
+
+@dataclass(frozen=True, slots=True)
 class Splice:
     """Put a wire between a bridge port and its bridge: port - new bridge - end a ~ end b - old bridge.
 
@@ -194,6 +208,7 @@ Op = (
     | SetSysctls
     | AddNat64
     | SplitFrames
+    | Advertise
     | Splice
     | SetCondition
 )

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from netns_fixtures.addressing import AddressPool
 from netns_fixtures.errors import TopologyError
 from netns_fixtures.family import Family
-from netns_fixtures.ops import AddAddress, AddRoute, Op, RemoveAddress, RemoveRoute, SetLink
+from netns_fixtures.ops import AddAddress, AddRoute, Op, RemoveAddress, RemoveRoute, SetLink, SetSysctls
+from netns_fixtures.ra.plan import RaPlan
 
 #: The node that holds the cables: a bridge per segment, a port per plug. It has no addresses.
 FABRIC = 0
@@ -27,10 +28,17 @@ class Segment:
     bridge: int
     v4: AddressPool | None = None
     v6: AddressPool | None = None
+    #: A second IPv6 subnet, of unique local addresses (RFC 4193).
+    ula: AddressPool | None = None
+    #: What its router advertises; None: nobody does, or there is no IPv6.
+    ra: RaPlan | None = None
 
     def pool(self, ip: str) -> AddressPool | None:
-        """The pool of an address's family."""
-        return self.v6 if ":" in ip else self.v4
+        """The pool of an address's family; of two IPv6 subnets the one that it lies in."""
+        if ":" not in ip:
+            return self.v4
+        local = self.ula is not None and ipaddress.ip_address(ip) in self.ula.network
+        return self.ula if local else self.v6
 
     def reserve(self, ip: str) -> None:
         """Keep an address free of leases. Raises TopologyError when it is outside of the subnet, or taken."""
@@ -41,7 +49,17 @@ class Segment:
     @property
     def pools(self) -> tuple[AddressPool, ...]:
         """The pools that exist, IPv4 first."""
-        return tuple(pool for pool in (self.v4, self.v6) if pool is not None)
+        return tuple(pool for pool in (self.v4, self.v6, self.ula) if pool is not None)
+
+    @property
+    def prefixes(self) -> tuple[ipaddress.IPv6Network, ...]:
+        """The IPv6 subnets that exist."""
+        networks = (pool.network for pool in (self.v6, self.ula) if pool is not None)
+        return tuple(network for network in networks if isinstance(network, ipaddress.IPv6Network))
+
+    def ra_ops(self) -> list[Op]:
+        """Advertise what there is now, if somebody does."""
+        return self.ra.ops(self.prefixes) if self.ra is not None else []
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +98,17 @@ class Plug:
     mtu: int | None = None
     #: What it takes of the families that the segment speaks.
     family: Family = Family.DUAL
+    #: IPv6 addresses that went with the link, for when it comes back.
+    dropped: list[Assigned] = field(default_factory=list)
+    #: Its IPv6 addresses and routes are made by the kernel, of router advertisements.
+    slaac: bool = False
 
     @property
     def pools(self) -> tuple[AddressPool, ...]:
-        """The subnets of the segment that it takes addresses of, IPv4 first."""
-        return tuple(pool for pool in self.segment.pools if self.family.speaks(pool.network.version))
+        """The subnets of the segment that it is given addresses of, IPv4 first."""
+        versions = (pool.network.version for pool in self.segment.pools)
+        wanted = (self.family.speaks(version) and not (self.slaac and version == 6) for version in versions)
+        return tuple(pool for pool, want in zip(self.segment.pools, wanted, strict=True) if want)
 
     def ip(self, version: int) -> str | None:
         """The first address of a family."""
@@ -141,9 +165,18 @@ class Plug:
 
     # -- verbs
 
-    def up_ops(self) -> list[Op]:
-        """Admin up, with the addresses and routes that the kernel dropped."""
+    def up_ops(self, *, restore: bool = True) -> list[Op]:
+        """Admin up; with ``restore`` the addresses and routes that the kernel dropped, as a network manager does."""
         self.up = True
+        dropped, self.dropped = self.dropped, []
+        if not restore:
+            for address in dropped:
+                pool = self.segment.pool(address.ip)
+                if pool is not None:
+                    pool.release(address.ip)
+            self.routes = []  # so that a later change of the network brings back those that it needs
+            return [SetLink(self.node, self.index, up=True)]
+        self.addresses += dropped
         return [
             SetLink(self.node, self.index, up=True),
             *(AddAddress(self.node, self.index, a.ip, a.prefixlen) for a in self.addresses),
@@ -151,10 +184,16 @@ class Plug:
             *(AddRoute(self.node, *route, self.index) for route in self.routes),
         ]
 
-    def down_ops(self) -> list[Op]:
-        """Admin down; the kernel drops the routes, and keeps the addresses (keep_addr_on_down for IPv6)."""
+    def down_ops(self, *, keep_addresses: bool = True) -> list[Op]:
+        """Admin down; the kernel drops the routes, keeps IPv4 addresses, and by choice IPv6 ones (not SLAAC's)."""
         self.up = False
-        return [SetLink(self.node, self.index, up=False)]
+        down = SetLink(self.node, self.index, up=False)
+        if keep_addresses:
+            return [down]
+        self.dropped += [a for a in self.addresses if ":" in a.ip]
+        self.addresses = [a for a in self.addresses if ":" not in a.ip]
+        keep = "net/ipv6/conf/all/keep_addr_on_down"
+        return [SetSysctls(self.node, ((keep, "0"),)), down, SetSysctls(self.node, ((keep, "1"),))]
 
     def carrier_ops(self, on: bool) -> list[Op]:
         """The far end of the cable goes down or up: admin state, addresses and routes stay."""
@@ -164,17 +203,36 @@ class Plug:
     def replug_ops(self, segment: Segment) -> list[Op]:
         """Pull the cable, plug it in elsewhere, and do what DHCP does: new addresses, new default route."""
         ops: list[Op] = [SetLink(FABRIC, self.port, up=False)]
+        if self.slaac:
+            ops += self.ipv6_ops(False)  # the kernel alone would go on with the old LAN's addresses
         ops += self.remove_default_ops()
         ops += self.release_ops(self.addresses)
         self.segment = segment
         ops.append(SetLink(FABRIC, self.spliced or self.port, master=segment.bridge))
         if self.carrier:
             ops.append(SetLink(FABRIC, self.port, up=True))
+        if self.slaac:
+            if segment.ra is not None:
+                ops += segment.ra.begin(segment.prefixes)
+            ops += self.ipv6_ops(True)
         return ops + self.lease_ops() + self._defaults_if_up()
+
+    def ipv6_ops(self, on: bool) -> list[Op]:
+        """Forget what the kernel learnt of advertisements, or begin anew by soliciting one."""
+        return [self.sysctl_op("disable_ipv6", "0" if on else "1")]
+
+    def sysctl_op(self, name: str, value: str) -> Op:
+        """An IPv6 setting of this interface."""
+        return SetSysctls(self.node, ((f"net/ipv6/conf/{self.name}/{name}", value),))
 
     def renumber_ops(self, address: str | None = None) -> list[Op]:
         """A new leased address in the same subnet; the old one of that family is gone. Routes come back."""
         pools = [p for p in self.pools if address is None or p is self.segment.pool(address)]
+        if not pools and self.slaac:
+            raise TopologyError(
+                f"{self.owner} {self.name} configures itself: use host.rotate_privacy_address(), or"
+                " router.renumber_prefix()"
+            )
         if not pools:
             raise TopologyError(f"{self.segment.name} has no subnet for {address}")
         old = [a for a in self.addresses if a.leased and self.segment.pool(a.ip) in pools]
@@ -201,11 +259,29 @@ class Plug:
         self.addresses = [a for a in self.addresses if not a.leased]
         return ops + self.lease_ops() + self._defaults_if_up()
 
+    def move_prefix_ops(self, leaving: AddressPool) -> list[Op]:
+        """The segment has another IPv6 subnet: leave the leases of the old one, take a new one."""
+        old = [a for a in self.addresses if a.leased and ipaddress.ip_address(a.ip) in leaving.network]
+        ops: list[Op] = [RemoveAddress(self.node, self.index, a.ip, a.prefixlen) for a in old]
+        self.addresses = [a for a in self.addresses if a not in old]
+        pool = self.segment.v6
+        if old and pool is not None:
+            ops += self._assign(Assigned(pool.allocate(), pool.prefixlen))
+            self.addresses.insert(self.first6(), self.addresses.pop())
+        return ops + self._defaults_if_up()
+
+    def first6(self) -> int:
+        """Where a new lease belongs among the addresses: before all IPv6 ones, as ``ip`` names the first."""
+        return next((n for n, a in enumerate(self.addresses) if ":" in a.ip), len(self.addresses))
+
     def metric_ops(self, metric: int) -> list[Op]:
         """Another metric: the new default routes appear before the old ones go."""
         gone = self.remove_default_ops() if self.metric is not None else []
         self.metric = metric
-        return self._defaults_if_up() + gone
+        ops = self._defaults_if_up() + gone
+        if self.slaac:  # the next advertisement moves the route
+            ops += [self.sysctl_op("ra_defrtr_metric", str(metric)), *self.segment.ra_ops()]
+        return ops
 
     def add_ops(self, assigned: Assigned) -> list[Op]:
         """An address set by hand, besides the leased one."""
@@ -226,6 +302,6 @@ class Plug:
         routes = []
         if self.segment.v4 is not None and self.ip(4):
             routes.append((DEFAULT_V4, self.segment.v4.gateway))
-        if self.segment.v6 is not None and self.ip(6):
+        if self.segment.v6 is not None and self.ip(6) and not self.slaac:
             routes.append((DEFAULT_V6, self.segment.v6.gateway))
         return routes

@@ -10,6 +10,8 @@ from netns_fixtures.nat64.handle import Nat64
 from netns_fixtures.node import Node
 from netns_fixtures.node_firewall import NodeFirewall
 from netns_fixtures.portmap.handle import PortMapping
+from netns_fixtures.prefixes import OldPrefix, renumber_prefix_ops, retire_prefixes_ops
+from netns_fixtures.ra.handle import RouterAdvertisements
 from netns_fixtures.topology import RouterPlan
 from netns_fixtures.verbs import handle
 
@@ -29,6 +31,7 @@ class Router(Node):
         self.nat64 = Nat64(plan.nat64) if plan.nat64 else None
         self.firewall = NodeFirewall(self, plan)
         self.port_mapping = PortMapping(lab, plan)
+        self.ra = RouterAdvertisements(lab, plan) if plan.lan.segment.ra else None
         self.uplink = Interface(lab, plan.wan)
         self.downlink = Interface(lab, plan.lan)
         self.interfaces = {"wan": self.uplink, "lan": self.downlink}
@@ -59,6 +62,19 @@ class Router(Node):
         return str(pool.network) if pool else None
 
     @property
+    def lan6_local(self) -> str | None:
+        """The IPv6 subnet of local addresses that its LAN has besides, or only."""
+        pool = self.plan.lan.segment.ula
+        only = self.plan.prefixes is not None and self.plan.prefixes.local_only
+        return str(pool.network) if pool else self.lan6 if only else None
+
+    @property
+    def outside6(self) -> str | None:
+        """The prefix that the world sees instead of the LAN's own, with NPTv6."""
+        prefixes = self.plan.prefixes
+        return str(prefixes.outside) if prefixes and prefixes.outside else None
+
+    @property
     def upstream(self) -> Router | None:
         """The router that it is behind; None at the internet exchange."""
         return self.lab.routers[self.plan.upstream.name] if self.plan.upstream else None
@@ -75,3 +91,30 @@ class Router(Node):
             after = self.lan or self.lan6
             text = f"{self.name} renumbered its LAN {before} -> {after}"
             self.lab.log_event("renumbered", self.name, text, before=before, after=after)
+            self._await_lan()
+
+    def renumber_prefix(self, old: OldPrefix = "routed") -> None:
+        """Another global IPv6 prefix for the LAN, told to the hosts by advertisement.
+
+        ``old``, the prefix so far: "routed": deprecated, and works until :meth:`retire_prefix`; "deprecated": at
+        the same time it is dead; "silent": dead, and nobody is told (flash renumbering, RFC 8978). Addresses of
+        it stay on hosts with SLAAC until they expire; other hosts get a new one for the old one. With NPTv6 only
+        the outside prefix changes. Raises TopologyError.
+        """
+        with self.lab.changing():
+            before = self.outside6 or self.lan6
+            self.lab.apply(renumber_prefix_ops(self.lab.topology, self.plan, old))
+            after = self.outside6 or self.lan6
+            text = f"{self.name} renumbered its prefix {before} -> {after} (the old one: {old})"
+            self.lab.log_event("prefix_renumbered", self.name, text, before=before, after=after, old=old)
+            self._await_lan()
+
+    def retire_prefix(self) -> None:
+        """Prefixes of earlier renumberings are no longer routed or advertised. Raises TopologyError."""
+        with self.lab.changing():
+            self.lab.apply(retire_prefixes_ops(self.lab.topology, self.plan))
+            self.lab.log_event("prefix_retired", self.name, f"{self.name} retired its old prefixes")
+
+    def _await_lan(self) -> None:
+        segment = self.plan.lan.segment
+        self.lab.await_configured(plug for plug in self.lab.topology.plugs() if plug.segment is segment)

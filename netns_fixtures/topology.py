@@ -40,6 +40,9 @@ from netns_fixtures.offer import check_offered, firewall6_ops, router_family
 from netns_fixtures.ops import AddAddress, AddBridge, AddCable, AddNode, LoadRules, Op, SetLink, SetSysctls
 from netns_fixtures.path_limits import PathLimits
 from netns_fixtures.plug import FABRIC, Assigned, Plug, Segment
+from netns_fixtures.prefixes import LanPrefixes, nat6_ops, plan_prefixes, replace_prefix, routed_prefixes
+from netns_fixtures.ra.config import Slaac, secret_of
+from netns_fixtures.ra.plan import RaPlan
 
 EXCHANGE = "exchange"
 #: The kernel's limit for interface names (IFNAMSIZ - 1).
@@ -101,6 +104,8 @@ class RouterPlan:
     kind: str = NatKind.NONE
     #: Bytes of the largest packet that it forwards; None: what its interfaces carry.
     mtu: int | None = None
+    #: None without an IPv6 LAN.
+    prefixes: LanPrefixes | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -110,6 +115,7 @@ class HostPlan:
     name: str
     node: int
     plugs: dict[str, Plug] = field(default_factory=dict)
+    slaac: Slaac | None = None
 
 
 class Topology:
@@ -122,6 +128,8 @@ class Topology:
         self._nodes = count(FABRIC + 1)
         self._indices = count(FIRST_INDEX)
         self._limits = PathLimits()
+        #: Interfaces that will configure themselves and have not been waited for.
+        self.unconfigured: list[Plug] = []
         self.pending: list[Op] = [AddNode(FABRIC, "fabric", _FABRIC)]
         self.exchange = self._exchange()
 
@@ -144,13 +152,18 @@ class Topology:
         family = router_family(name, ip, ipv6, outside)
         node = self._add_node(name, _ROUTER)
         v4 = self._lan_v4(config, upstream, carrier_lan) if family.speaks(4) else None
-        segment = self._segment(name, v4, family.speaks(6))
+        segment = self._segment(name, v4)
+        prefixes = plan_prefixes(self.subnets, segment, ip) if family.speaks(6) else None
         wan_family = Family.DUAL if ip.nat64 else family
         wan, ops = self._cable(node, name, WAN, outside, metric=METRIC_STEP, family=wan_family)
         lan = self._lan_plug(node, name, LAN, segment)
         router = RouterPlan(name, node, config, lan, wan, upstream, kind=nat_label(nat))
         self.routers[name] = router
         self.pending += ops
+        if prefixes is not None:
+            router.prefixes = prefixes
+            segment.ra = RaPlan(node, router.lan.index, router.lan.mac)
+            self.pending += nat6_ops(router)
         if ip.nat64:
             router.nat64, ops = plan_nat64(node, self.next_index())
             self.pending += ops
@@ -161,7 +174,11 @@ class Topology:
         return router
 
     def add_host(
-        self, name: str, uplinks: Mapping[str, RouterPlan], family: Family | None = None
+        self,
+        name: str,
+        uplinks: Mapping[str, RouterPlan],
+        family: Family | None = None,
+        slaac: Slaac | None = None,
     ) -> HostPlan:
         """A host with interfaces by name; the first has the lowest metric. ``family`` None: what the LANs speak."""
         self._check_name(name)
@@ -173,7 +190,10 @@ class Topology:
             _check_interface_name(interface)
         for router in uplinks.values():
             check_offered(name, family, router.lan.segment)
-        host = HostPlan(name, self._add_node(name, _COMMON + (_V4_ONLY if family is Family.V4 else ())))
+        if slaac and family is Family.V4:
+            raise TopologyError(f"{name!r} has family='v4', and slaac is of IPv6; leave one out")
+        more = _V4_ONLY if family is Family.V4 else slaac.sysctls(secret_of(name)) if slaac else ()
+        host = HostPlan(name, self._add_node(name, _COMMON + more), slaac=slaac)
         for number, (interface, router) in enumerate(uplinks.items(), 1):
             plug, ops = self._cable(
                 host.node,
@@ -182,9 +202,12 @@ class Topology:
                 router.lan.segment,
                 metric=METRIC_STEP * number,
                 family=family or Family.DUAL,
+                slaac=slaac is not None,
             )
             host.plugs[interface] = plug
             self.pending += ops
+            if plug.slaac:
+                self.unconfigured.append(plug)
         self.hosts[name] = host
         return host
 
@@ -255,14 +278,14 @@ class Topology:
         if segment.v4 is not None:
             segment.v4 = AddressPool(network)
         if segment.v6 is not None:
-            segment.v6 = AddressPool(self.subnets.v6())
+            replace_prefix(self, router, "deprecated")
         ops += self._gateway_ops(router.lan)
         for plug in guests:
             ops += plug.move_subnet_ops()
         for inner in self.routers.values():
             if inner.wan is not None and inner.wan.segment is segment:
                 ops += self.rules_ops(inner, replace=True)
-        return ops + self.sync_routes()
+        return ops + nat6_ops(router, replace=True) + self.sync_routes() + segment.ra_ops()
 
     def sync_routes(self) -> list[Op]:
         """Make the static routes of all routers what the description now needs."""
@@ -295,9 +318,8 @@ class Topology:
         self.pending.append(AddNode(node, name, sysctls))
         return node
 
-    def _segment(self, name: str, v4: IPv4Network | None, ipv6: bool) -> Segment:
-        pool6 = AddressPool(self.subnets.v6()) if ipv6 else None
-        segment = Segment(name, self.next_index(), AddressPool(v4) if v4 else None, pool6)
+    def _segment(self, name: str, v4: IPv4Network | None) -> Segment:
+        segment = Segment(name, self.next_index(), AddressPool(v4) if v4 else None)
         self.pending.append(AddBridge(FABRIC, segment.bridge, f"br{segment.bridge}"))
         return segment
 
@@ -316,10 +338,22 @@ class Topology:
         return plug
 
     def _cable(
-        self, node: int, owner: str, name: str, segment: Segment, *, metric: int, family: Family
+        self,
+        node: int,
+        owner: str,
+        name: str,
+        segment: Segment,
+        *,
+        metric: int,
+        family: Family,
+        slaac: bool = False,
     ) -> tuple[Plug, list[Op]]:
         plug = self._plug(node, owner, name, segment, metric)
-        plug.family = family
+        plug.family, plug.slaac = family, slaac
+        if slaac:
+            if segment.ra is not None:
+                self.pending += segment.ra.begin(segment.prefixes)
+            self.pending.append(plug.sysctl_op("ra_defrtr_metric", str(metric)))
         return plug, [SetLink(node, plug.index, up=True), *plug.lease_ops(), *plug.default_ops()]
 
     def _lan_plug(self, node: int, owner: str, name: str, segment: Segment) -> Plug:
@@ -334,17 +368,19 @@ class Topology:
 
     def _lan_routes(self, router: RouterPlan) -> Iterator[tuple[Plug, str, str]]:
         """Who must know the way to a router's LAN: (the plug that leads there, destination, next hop)."""
-        segment = router.lan.segment
-        for pool, version in ((segment.v4, 4), (segment.v6, 6)):
+        v4 = router.lan.segment.v4
+        networks = [(str(v4.network), 4)] if v4 is not None else []
+        networks += [(network, 6) for network in routed_prefixes(router)]
+        for network, version in networks:
             child = router
-            while pool is not None and child.wan is not None:
+            while child.wan is not None:
                 if version == 4 and child.nat.translates:
                     break  # from here on everything comes from the NAT's own address
                 parent = child.upstream or self.exchange
                 gateway = child.wan.ip(version)
                 if gateway is None:
                     break
-                yield parent.lan, str(pool.network), gateway
+                yield parent.lan, network, gateway
                 child = parent
 
     def _check_name(self, name: str) -> None:

@@ -22,6 +22,7 @@ from netns_fixtures.ops import (
     AddCable,
     AddNat64,
     AddNode,
+    Advertise,
     FlushConntrack,
     LoadRules,
     Op,
@@ -31,6 +32,7 @@ from netns_fixtures.ops import (
     Splice,
     SplitFrames,
 )
+from netns_fixtures.ra.sender import Advertisers
 
 LOOPBACK = 1
 
@@ -38,10 +40,13 @@ LOOPBACK = 1
 class AgentLab:
     """Everything of one lab; closing it lets all go."""
 
-    def __init__(self, number: int, name: str, wires: Wires, ping_groups: str) -> None:
+    def __init__(
+        self, number: int, name: str, wires: Wires, advertisers: Advertisers, ping_groups: str
+    ) -> None:
         self._number = number
         self._name = name
         self._wires = wires
+        self._advertisers = advertisers
         self._ping_groups = ping_groups
         self._nodes: dict[int, NetworkNamespace] = {}
         self._rules: dict[int, RuleLoader] = {}
@@ -101,6 +106,7 @@ class AgentLab:
         if self._processes is not None:
             self._processes.kill()
             self._processes = None
+        self._advertisers.remove(self._number)
         while self._translators:
             self._translators.pop().close()
 
@@ -138,6 +144,10 @@ class AgentLab:
                 batch.collect()
                 self._enter(op.node)
                 switch_off_checksum_offload(op.name)
+            case Advertise():
+                batch.collect()
+                self._enter(op.node)
+                self._advertisers.change(self._number, op)
             case Splice():
                 batch.collect()
                 self._enter(op.node)

@@ -32,6 +32,7 @@ from netns_fixtures.messages import (
     receive,
     send,
 )
+from netns_fixtures.ra.sender import Advertisers
 
 #: gids that may open ICMP ping sockets: as root all; in a user namespace only ours exists.
 _ALL_GROUPS = "0 2147483647"
@@ -54,6 +55,7 @@ class Server:
         self._stopped: list[AgentLab] = []
         self._opened = 0
         self._wires = Wires()
+        self._advertisers = Advertisers()
         self._mode = ""
 
     def run(self) -> None:
@@ -79,12 +81,17 @@ class Server:
         poll = select.poll()
         poll.register(self._channel, select.POLLIN)
         poll.register(self._parent, select.POLLIN)
+        poll.register(self._advertisers, select.POLLIN)
         while True:
             idle = bool(self._stopped) and not self._labs
-            ready = {fd for fd, _events in poll.poll(_IDLE_MS if idle else None)}
+            # Without a lab nobody advertises.
+            ready = {fd for fd, _events in poll.poll(_IDLE_MS if idle else self._advertisers.wait_ms())}
+            self._advertisers.serve()
+            ready.discard(self._advertisers.fileno())
             if ready:
                 return self._parent not in ready
-            self._release()
+            if idle:
+                self._release()
 
     def _release(self) -> None:
         while self._stopped:
@@ -144,7 +151,9 @@ class Server:
     def _open_lab(self, request: OpenLab) -> int:
         self._opened += 1
         groups = _ALL_GROUPS if self._mode == "root" else f"{os.getegid()} {os.getegid()}"
-        self._labs[self._opened] = AgentLab(self._opened, request.name, self._wires, groups)
+        self._labs[self._opened] = AgentLab(
+            self._opened, request.name, self._wires, self._advertisers, groups
+        )
         return self._opened
 
     def _lab(self, number: int) -> AgentLab:
