@@ -105,11 +105,36 @@ class WireStats:
 
 
 @dataclass(frozen=True, slots=True)
+class DumpNetfilter:
+    """List something that the packet filter or connection tracking of a node holds. Reply: message bodies.
+
+    ``kind`` is the netlink message type, ``body`` what follows its header.
+    """
+
+    lab: int
+    node: int
+    kind: int
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Probe:
     """Reply: tuple of ``doctor.Feature``."""
 
 
-Request = OpenLab | CloseLab | Apply | OpenSocket | OpenNamespace | Spawn | Reap | Freeze | WireStats | Probe
+Request = (
+    OpenLab
+    | CloseLab
+    | Apply
+    | OpenSocket
+    | OpenNamespace
+    | Spawn
+    | Reap
+    | Freeze
+    | WireStats
+    | DumpNetfilter
+    | Probe
+)
 
 
 @dataclass(frozen=True, slots=True)

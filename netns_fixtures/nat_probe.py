@@ -53,13 +53,15 @@ class NatBehaviour:
 
 @dataclass(frozen=True, slots=True)
 class Aged:
-    """One mapping asked for once: whether a packet from outside still got in, ``age`` seconds after its last use.
+    """One mapping asked for once: whether a packet from outside still got in.
 
-    ``age`` lies between ``earliest`` and ``latest``, by when the packets can have been under way.
+    Its age then, in seconds since it was made, lies between ``earliest`` and ``latest``: clocks and processors
+    allow no more than bounds. ``quiet``: the longest time without any packet.
     """
 
     earliest: float
     latest: float
+    quiet: float
     alive: bool
 
 
@@ -154,50 +156,57 @@ def mapping_ages(
 
     All sockets send to the server at the start. Until its age comes, a socket is idle; with ``keep="outbound"``
     it sends again ``every`` so many seconds, with ``keep="inbound"`` the server does. Then the server sends to
-    it once: did that arrive? Takes as long as the greatest age. Ages count from the last packet that ``keep``
-    does *not* send.
+    it: did that arrive? Takes as long as the greatest age. Raises LabError when the server cannot be reached.
     """
     with Probe() as probe:
         there = probe.udp(server)
-        socks = [probe.udp(client) for _ in ages]
-        began: list[tuple[float, float]] = []
-        outsides: list[Address] = []
-        for sock in socks:
-            before = time.monotonic()
-            outsides.append(probe.outside(sock, there, server.ip))
-            began.append((before, time.monotonic()))
+        aging = [_Aging(probe, client, server, there) for _ in ages]
         found: dict[int, Aged] = {}
         for index in sorted(range(len(ages)), key=lambda i: ages[i]):
-            due = began[index][0] + ages[index]
+            due = aging[index].made[0] + ages[index]
             while (left := due - time.monotonic()) > 0:
                 time.sleep(min(left, every))
-                for other in range(len(ages)) if keep else ():
-                    if keep == "outbound":
-                        socks[other].sendto(b"keep", (server.ip, _port(there)))
-                    else:
-                        there.sendto(b"keep", outsides[other])
-            found[index] = _ask(probe, (client, server), (there, socks[index]), outsides[index], began[index])
+                for each in aging if keep else ():
+                    each.use(outbound=keep == "outbound")
+            found[index] = aging[index].ask()
         return [found[index] for index in range(len(ages))]
 
 
-def _ask(
-    probe: Probe,
-    hosts: tuple[Host, Host],
-    socks: tuple[socket.socket, socket.socket],
-    at: Address,
-    began: tuple[float, float],
-) -> Aged:
-    """Send once to an old mapping, then what must arrive, by a new one of the same host."""
-    (client, server), (there, sock) = hosts, socks
-    fresh = probe.udp(client)
-    new = probe.outside(fresh, there, server.ip)
-    _receive_all(sock)
-    before = time.monotonic()
-    for _ in range(ROUNDS):
-        there.sendto(b"still there?", at)
-        probe.arrives(fresh, [], there, new)
-    after = time.monotonic()
-    return Aged(before - began[1], after - began[0], b"still there?" in _receive_all(sock))
+class _Aging:
+    """A mapping that grows old. ``made`` is between when and when."""
+
+    def __init__(self, probe: Probe, client: Host, server: Host, there: socket.socket) -> None:
+        self._probe, self._client, self._server, self._there = probe, client, server, there
+        self._sock = probe.udp(client)
+        before = time.monotonic()
+        self._at = probe.outside(self._sock, there, server.ip)
+        self._used = time.monotonic()
+        self._quiet = 0.0
+        self.made = before, self._used
+
+    def use(self, *, outbound: bool) -> None:
+        """One packet through it."""
+        if outbound:
+            self._sock.sendto(b"keep", (self._server.ip, _port(self._there)))
+        else:
+            self._there.sendto(b"keep", self._at)
+        self._note_use()
+
+    def ask(self) -> Aged:
+        """Send to it, and then what must arrive, by a new mapping of the same host."""
+        fresh = self._probe.udp(self._client)
+        at = self._probe.outside(fresh, self._there, self._server.ip)
+        _receive_all(self._sock)
+        before = time.monotonic()
+        for _ in range(ROUNDS):
+            self._there.sendto(b"still there?", self._at)
+            self._probe.arrives(fresh, [], self._there, at)
+        self._note_use()
+        alive = b"still there?" in _receive_all(self._sock)
+        return Aged(before - self.made[1], time.monotonic() - self.made[0], self._quiet, alive)
+
+    def _note_use(self) -> None:
+        self._quiet, self._used = max(self._quiet, time.monotonic() - self._used), time.monotonic()
 
 
 def _mapping(probe: Probe, client: Host, servers: Sequence[Host]) -> tuple[NatMapping, Address, Address]:

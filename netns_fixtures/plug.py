@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from netns_fixtures.addressing import AddressPool
 from netns_fixtures.errors import TopologyError
@@ -288,6 +288,16 @@ class Plug:
         if any(a.ip == assigned.ip for a in self.addresses):
             raise TopologyError(f"{self.owner} {self.name} has {assigned.ip} already")
         return self._assign(assigned)
+
+    def relet_ops(self, address: str) -> list[Op]:
+        """A new leased address in front of those of its family, which stay as if set by hand."""
+        pool = self.segment.pool(address)
+        assert pool is not None
+        new = Assigned(pool.reserve(address), pool.prefixlen)
+        same = [a for a in self.addresses if self.segment.pool(a.ip) is pool]
+        rest = [a for a in self.addresses if a not in same]
+        self.addresses = [new, *(replace(a, leased=False) for a in same), *rest]
+        return [AddAddress(self.node, self.index, new.ip, new.prefixlen)]
 
     def _assign(self, assigned: Assigned) -> list[Op]:
         self.addresses.append(assigned)

@@ -34,6 +34,7 @@ from netns_fixtures.addressing import (
 from netns_fixtures.errors import TopologyError
 from netns_fixtures.family import Family, IpSettings
 from netns_fixtures.nat import LAN, WAN, NatConfig, NatKind, nat_config, nat_label
+from netns_fixtures.nat.kept import KeptFlow
 from netns_fixtures.nat.rules import NatRules, sysctls
 from netns_fixtures.nat64.plan import Nat64Plan, plan_nat64
 from netns_fixtures.offer import check_offered, firewall6_ops, router_family
@@ -100,6 +101,8 @@ class RouterPlan:
     upstream: RouterPlan | None = None
     rules: NatRules | None = None
     nat64: Nat64Plan | None = None
+    #: Outside addresses of flows that outlived a rebind, besides the present one.
+    former: list[Assigned] = field(default_factory=list)
     #: The NAT by name.
     kind: str = NatKind.NONE
     #: Bytes of the largest packet that it forwards; None: what its interfaces carry.
@@ -237,13 +240,17 @@ class Topology:
 
     # -- changing
 
-    def rules_ops(self, router: RouterPlan, *, replace: bool = False) -> list[Op]:
-        """The router's rule text for its present outside address and port range."""
+    def rules_ops(
+        self, router: RouterPlan, *, replace: bool = False, kept: tuple[KeptFlow, ...] = ()
+    ) -> list[Op]:
+        """The router's rule text for its present outside address and port range; ``kept`` flows live on."""
         assert router.wan is not None
         outside = router.wan.ip(4)
         if outside is None:
             return firewall6_ops(router.node, router.nat, replace=replace)
-        router.rules = dataclasses.replace(router.rules or NatRules(router.nat, outside), outside=outside)
+        rules = router.rules or NatRules(router.nat, outside)
+        generation = rules.generation + 1 if kept else 0
+        router.rules = dataclasses.replace(rules, outside=outside, kept=kept, generation=generation)
         text = router.rules.text(replace=replace)
         return [LoadRules(router.node, text)] if text else []
 

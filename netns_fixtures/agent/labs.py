@@ -80,6 +80,11 @@ class AgentLab:
         """A copy of the descriptor of a node's namespace."""
         return os.dup(self._node(node).fd)
 
+    def dump_netfilter(self, node: int, kind: int, body: bytes) -> list[bytes]:
+        """What the packet filter or connection tracking of a node lists."""
+        self._enter(node)
+        return self._node(node).conntrack.dump(kind, body)
+
     def spawn(self, request: Spawn, fds: Sequence[int]) -> tuple[int, int]:
         """Start a process in a node; returns its pid and its pidfd."""
         if self._processes is None:

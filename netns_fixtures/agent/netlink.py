@@ -25,7 +25,8 @@ from netns_fixtures.ops import AddAddress, AddBridge, AddCable, AddRoute, Remove
 # <linux/netlink.h>; Python 3.11 has no name for this one
 NETLINK_NETFILTER = 12
 _NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_REPLACE, _NLM_F_EXCL, _NLM_F_CREATE = 1, 4, 0x100, 0x200, 0x400
-_NLMSG_ERROR = 2
+_NLM_F_DUMP = 0x300
+_NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _SOL_NETLINK, _NETLINK_CAP_ACK, _NETLINK_EXT_ACK = 270, 10, 11
 _NLMSGERR_ATTR_MSG = 1
 _NLM_F_CAPPED, _NLM_F_ACK_TLVS = 0x100, 0x200
@@ -99,6 +100,27 @@ class NetlinkSocket:
                 failure = failure or error
         if failure:
             raise failure
+
+    def dump(self, kind: int, body: bytes) -> list[bytes]:
+        """The bodies of all messages that list something. Raises OSError as the kernel refuses."""
+        self.collect()
+        self._sequence += 1
+        header = struct.pack("=IHHII", 16 + len(body), kind, _NLM_F_REQUEST | _NLM_F_DUMP, self._sequence, 0)
+        self._socket.send(header + body)
+        found: list[bytes] = []
+        while True:
+            data = self._socket.recv(1 << 20)
+            offset = 0
+            while offset + 16 <= len(data):
+                length, answer, _flags, sequence = struct.unpack_from("=IHHI", data, offset)
+                if sequence == self._sequence and answer == _NLMSG_DONE:
+                    return found
+                if sequence == self._sequence and answer == _NLMSG_ERROR:
+                    (code,) = struct.unpack_from("=i", data, offset + 16)
+                    raise OSError(-code, os.strerror(-code))
+                if sequence == self._sequence:
+                    found.append(data[offset + 16 : offset + length])
+                offset += max(16, length + 3 & ~3)
 
     def close(self) -> None:
         """Close the socket."""

@@ -18,6 +18,7 @@ from netns_fixtures.errors import LabError
 from netns_fixtures.messages import (
     Apply,
     CloseLab,
+    DumpNetfilter,
     Freeze,
     Hello,
     OpenLab,
@@ -143,6 +144,8 @@ class Server:
                 return self._lab(request.lab).freeze(request.node, frozen=request.frozen), []
             case WireStats():
                 return self._wires.stats(request.lab, request.link), []
+            case DumpNetfilter():
+                return self._lab(request.lab).dump_netfilter(request.node, request.kind, request.body), []
             case Probe():
                 from netns_fixtures.agent import probes  # only the doctor needs it
 

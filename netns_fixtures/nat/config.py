@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 
 from netns_fixtures.errors import TopologyError
 
+#: Where no timeout is given, a mapping outlives its last use by this; RFC 4787 REQ-5 recommends 5 minutes.
+MAPPING_TIMEOUT = 300.0
 #: nftables counts in milliseconds, and a packet needs some of them to pass a lab.
 MIN_TIMEOUT = 0.05
 #: Beyond a week nothing expires in any test, and the kernel's clocks stay far from their limits.
@@ -112,6 +114,16 @@ class NatConfig:
             return False
         timed = self.timeout is not None or self.lifetime is not None or not self.refresh_inbound
         return timed or self.hairpin or (self.mapping, self.filtering, self.ports) not in _CONNTRACKS_OWN
+
+    @property
+    def idle(self) -> float:
+        """Seconds without packets after which a UDP mapping ends."""
+        return min(self.timeout or MAPPING_TIMEOUT, self.lifetime or MAX_TIMEOUT)
+
+    @property
+    def aging(self) -> bool:
+        """Whether mappings end by age and by idleness, by two clocks; else by the one that is shorter."""
+        return self.lifetime is not None and self.idle < self.lifetime
 
     @property
     def label(self) -> str:

@@ -32,9 +32,11 @@ that wrapped) loses its first packet and draws again.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from netns_fixtures.nat.config import NatConfig, NatFiltering, NatMapping, NatPorts
+from netns_fixtures.nat.kept import KeptFlow, KeptRules
 from netns_fixtures.nat.text import IS_PORT_MAPPED, LAN, WAN, called, dynamic, hooked, table
 
 #: Where a port goes that another mapping has; the second serves clients whose port lies in the first.
@@ -43,8 +45,9 @@ COLLISION_RANGES = ((60000, 64999), (10000, 14999))
 RANDOM_RANGE = (1024, 65535)
 #: Where counting begins, and how many numbers one rule text lists: 3 ms to load, then the counter wraps.
 FIRST_SEQUENTIAL, SEQUENTIAL_PORTS = 4096, 1024
-#: Zones have 16 bits; 0 is what everything else uses.
-_ZONES = 65000
+#: Zones have 16 bits; 0 is what everything else uses. Flows that outlive a rebind stay in those of their time:
+#: a quarter for each generation.
+_ZONES = 16000
 #: Parts of a mapping's key.
 _PARTS = {NatMapping.EIM: 2, NatMapping.ADM: 3, NatMapping.APDM: 4}
 #: ICMP errors; what they quote begins 8 bytes into them, its source port another 20 (no IP options in a lab).
@@ -53,22 +56,27 @@ _ERRORS, _QUOTED_PORT = "{ destination-unreachable, time-exceeded, parameter-pro
 _BARE_PORT = "@nh,160,16"
 
 
-def idle_timeout(config: NatConfig, default: float) -> float:
-    """Seconds without packets after which a mapping ends."""
-    if config.lifetime is None:
-        return config.timeout or default
-    return min(config.timeout or default, config.lifetime)
+def key_parts(mapping: NatMapping) -> int:
+    """How many parts the key of a mapping has, of inside address, port, remote address, port."""
+    return _PARTS[mapping]
 
 
-def exact_table(config: NatConfig, outside: str, ports: tuple[int, int] | None, timeout: float) -> str:
-    """Table ``ip nat``; ``timeout`` where the config has none."""
-    rules = _Rules(config, outside, ports, idle_timeout(config, timeout))
+def exact_table(
+    config: NatConfig,
+    outside: str,
+    ports: tuple[int, int] | None,
+    generation: int = 0,
+    kept: Sequence[KeptFlow] = (),
+) -> str:
+    """Table ``ip nat``. ``generation`` counts the times that flows were ``kept``."""
+    rules = _Rules(config, outside, ports, generation, KeptRules(config, kept))
     return table("ip nat", *rules.sets(), *rules.chains())
 
 
-def exact_tables_names(config: NatConfig) -> list[str]:
+def exact_sets(config: NatConfig, kept: Sequence[KeptFlow] = ()) -> list[str]:
     """What a flush empties, as "map ip nat ext"."""
-    names = [text.split()[:2] for text in _Rules(config, "0.0.0.0", None, 1.0).sets()]
+    rules = _Rules(config, "0.0.0.0", None, 0, KeptRules(config, kept))
+    names = [text.split()[:2] for text in rules.sets()]
     return [f"{kind} ip nat {name}" for kind, name in names]
 
 
@@ -77,7 +85,8 @@ class _Rules:
     config: NatConfig
     outside: str
     ports: tuple[int, int] | None
-    idle: float
+    generation: int
+    kept: KeptRules
 
     # -- keys: of the packet in raw, of a flow's original and reply direction, of a packet let in
 
@@ -108,11 +117,6 @@ class _Rules:
     # -- clocks
 
     @property
-    def _aging(self) -> bool:
-        """Whether mappings end by age and by idleness, by two clocks; else by the one that is shorter."""
-        return self.config.lifetime is not None and self.idle < self.config.lifetime
-
-    @property
     def _grow(self) -> str:
         """How a packet enters a mapping: by age nothing refreshes it."""
         return "update" if self.config.lifetime is None else "add"
@@ -120,19 +124,20 @@ class _Rules:
     @property
     def _touch(self) -> str:
         """How a packet enters what the idle clock runs for."""
-        return "update" if self.config.lifetime is None or self._aging else "add"
+        return "update" if self.config.lifetime is None or self.config.aging else "add"
 
     def _alive(self, port: str, name: str = "taken") -> str:
-        return f"{port} @{name} {port} @awake" if self._aging else f"{port} @{name}"
+        return f"{port} @{name} {port} @awake" if self.config.aging else f"{port} @{name}"
 
     # -- sets
 
     def sets(self) -> list[str]:
         """Their declarations."""
-        config, life = self.config, self.config.lifetime or self.idle
+        config = self.config
+        life = config.lifetime or config.idle
         key = self._key("ipv4_addr", "inet_service", "ipv4_addr", "inet_service")
         sets = [
-            dynamic("set known", f"type {key}", self.idle),
+            dynamic("set known", f"type {key}", config.idle),
             dynamic("map zones_out", f"typeof {self._sent} : ct zone", life),
             dynamic("set mapped", f"type {key}", life),
             dynamic("map out", f"type {key} : ipv4_addr . inet_service", life),
@@ -141,15 +146,15 @@ class _Rules:
             dynamic("map zones_in", "typeof udp dport : ct zone", life),
             dynamic("map errors", "typeof ip id : ct zone", life),  # a bare number of 16 bits
         ]
-        if self._aging:
-            sets.append(dynamic("set awake", "type inet_service", self.idle))
+        if self.config.aging:
+            sets.append(dynamic("set awake", "type inet_service", config.idle))
         if config.filters:
             remote = self._remote("ip saddr", "udp sport")
-            sets.append(dynamic("set permit", f"typeof ct zone . {remote}", self.idle))
+            sets.append(dynamic("set permit", f"typeof ct zone . {remote}", config.idle))
         if config.filters and config.hairpin:
             pair = "inet_service" if config.filtering == NatFiltering.ADF else "inet_service . inet_service"
-            sets.append(dynamic("set opened", f"type {pair}", self.idle))
-        return sets
+            sets.append(dynamic("set opened", f"type {pair}", config.idle))
+        return sets + self.kept.sets()
 
     def _remote(self, address: str, port: str) -> str:
         return address if self.config.filtering == NatFiltering.ADF else f"{address} . {port}"
@@ -165,9 +170,13 @@ class _Rules:
             hooked("zones", "filter", "raw", *self._zones(), hook="prerouting"),
             hooked("prerouting", "nat", "dstnat", *self._dnat()),
             hooked("postrouting", "nat", "srcnat", *self._outward("translate")),
-            hooked("learn", "filter", "110", *self._outward("teach", "meta l4proto udp"), hook="postrouting"),
+            hooked("learn", "filter", "110", *self._learn(), hook="postrouting"),
             hooked("admit", "filter", "-1", *self._admit(), hook="forward"),
         ]
+
+    def _learn(self) -> list[str]:
+        kept = self.kept.learn(f"update @errors {{ {_BARE_PORT} : ct zone }}")
+        return kept + self._outward("teach", "meta l4proto udp")
 
     def _outward(self, chain: str, match: str = "") -> list[str]:
         """What leaves through the NAT: to the outside, and by hairpin back to the LAN."""
@@ -179,17 +188,18 @@ class _Rules:
 
     def _zones(self) -> list[str]:
         key, own = self._sent, f"ip daddr != {self.outside} " if self.config.hairpin else ""
-        awake = "udp dport @awake " if self._aging else ""
+        awake = "udp dport @awake " if self.config.aging else ""
         refresh = f"update @known {{ {key} }} " if self._touch == "update" else ""
         return [
             f"{IS_PORT_MAPPED} accept",
+            *self.kept.zones(),
             f'iifname "{WAN}" icmp type {_ERRORS} ct zone set {_QUOTED_PORT} map @errors accept',
             f'iifname "{WAN}" ip daddr {self.outside} {awake}ct zone set udp dport map @zones_in accept',
             f'iifname "{WAN}" accept',
             "meta l4proto != udp accept",
             f"{own}fib daddr type != unicast accept",
             f"{key} @known {refresh}ct zone set {key} map @zones_out accept",
-            f"ct zone set numgen inc mod {_ZONES} offset 1",
+            f"ct zone set numgen inc mod {_ZONES} offset {1 + self.generation % 4 * _ZONES}",
             f"delete @zones_out {{ {key} : ct zone }} delete @out {{ {key} : ip saddr . udp sport }} "
             f"delete @mapped {{ {key} }}",
             f"add @zones_out {{ {key} : ct zone }} delete @known {{ {key} }}",
@@ -197,7 +207,7 @@ class _Rules:
         ]
 
     def _dnat(self) -> list[str]:
-        awake = "udp dport @awake " if self._aging else ""
+        awake = "udp dport @awake " if self.config.aging else ""
         sides = [WAN, LAN] if self.config.hairpin else [WAN]
         dnat = f"meta l4proto udp ip daddr {self.outside} {awake}dnat to udp dport map @ext"
         return [f'iifname "{side}" {dnat}' for side in sides]
@@ -266,7 +276,7 @@ class _Rules:
             f"{grow} @errors {{ {_BARE_PORT} : ct zone }}",
             f"{grow} @taken {{ {port} }}",
         ]
-        if self._aging:
+        if self.config.aging:
             entries.append(f"update @awake {{ {port} }}")
         return " ".join(entries)
 
@@ -300,7 +310,7 @@ class _Rules:
         """Packets from outside that were found a mapping, translated already."""
         udp = f'iifname "{WAN}" meta l4proto udp'
         remote = self._remote("ip saddr", "udp sport")
-        rules = [f"{IS_PORT_MAPPED} accept"]
+        rules = [f"{IS_PORT_MAPPED} accept", *self.kept.admit()]
         if self.config.filters:
             rules.append(f"{udp} ct zone . {remote} != @permit drop")
         if self.config.mapping != NatMapping.EIM:
@@ -314,7 +324,7 @@ class _Rules:
         entries = [f"update @known {{ {key} }}"]
         if self.config.filters:
             entries.append(f"update @permit {{ ct zone . {self._remote('ip saddr', 'udp sport')} }}")
-        if self._aging:
+        if self.config.aging:
             return " ".join([*entries, f"update @awake {{ {port} }}"])
         entries += [
             f"update @zones_out {{ {key} : ct zone }}",

@@ -19,14 +19,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from netns_fixtures.nat.config import NatConfig, NatMapping, NatPorts
-from netns_fixtures.nat.exact import COLLISION_RANGES, exact_table, exact_tables_names, idle_timeout
+from netns_fixtures.nat.config import MAPPING_TIMEOUT, NatConfig, NatMapping, NatPorts
+from netns_fixtures.nat.exact import COLLISION_RANGES, exact_sets, exact_table
+from netns_fixtures.nat.kept import KeptFlow
 from netns_fixtures.nat.text import IS_PORT_MAPPED, LAN, WAN, delete_tables, dynamic, hooked, table
 
 __all__ = ["LAN", "WAN", "NatRules", "flush_text", "next_ports", "sysctls"]
 
-#: A mapping outlives its last new flow by this; RFC 4787 REQ-5 recommends 5 minutes and more.
-MAPPING_TIMEOUT = 300.0
 #: The port ranges that a rebinding NAT walks through; the first rebind leaves port preservation behind.
 REBIND_RANGES = ((20000, 29999), (30000, 39999), (40000, 49999), (50000, 59999))
 #: What a kernel has where nobody said anything (seconds; <net/netfilter/nf_conntrack_*.h>).
@@ -39,11 +38,14 @@ class NatRules:
     """Everything that the rule text of one router depends on. ``outside`` is its IPv4 address on the WAN.
 
     ``ports`` is None until the first rebind, else the range (inclusive) that the NAT takes its ports from.
+    ``kept`` are flows that outlive this rebind, the ``generation``-th that lets them.
     """
 
     config: NatConfig
     outside: str
     ports: tuple[int, int] | None = None
+    generation: int = 0
+    kept: tuple[KeptFlow, ...] = ()
 
     def text(self, *, replace: bool = False) -> str:
         """The ``nft -f`` text, one transaction; empty for a router that only routes.
@@ -58,9 +60,15 @@ class NatRules:
             tables.append(_filter_table(self.config))
         return (delete_tables() if replace else "") + "\n".join(tables) + "\n"
 
+    @property
+    def learns(self) -> bool:
+        """Whether each new flow teaches the map ``ext``, and nothing else has to be kept."""
+        config = self.config
+        return config.translates and not config.exact and config.ports == NatPorts.PRESERVE
+
     def _nat_table(self) -> str:
         if self.config.exact:
-            return exact_table(self.config, self.outside, self.ports, MAPPING_TIMEOUT)
+            return exact_table(self.config, self.outside, self.ports, self.generation, self.kept)
         if self.config.ports == NatPorts.OVERLOAD:
             return table(
                 "ip nat", hooked("postrouting", "nat", "srcnat", f'oifname "{WAN}" snat to {self.outside}')
@@ -115,12 +123,12 @@ class NatRules:
         )
 
 
-def flush_text(config: NatConfig) -> str:
+def flush_text(rules: NatRules) -> str:
     """Rule text that forgets every learnt mapping; conntrack must be flushed beside it."""
-    if config.exact:
-        return "".join(f"flush {name}\n" for name in exact_tables_names(config))
-    learns = config.translates and config.ports == NatPorts.PRESERVE
-    return "flush map ip nat ext\nflush set ip nat owners\nflush set ip nat taken\n" if learns else ""
+    if rules.config.exact:
+        return "".join(f"flush {name}\n" for name in exact_sets(rules.config, rules.kept))
+    learnt = "flush map ip nat ext\nflush set ip nat owners\nflush set ip nat taken\n"
+    return learnt if rules.learns else ""
 
 
 def next_ports(ports: tuple[int, int] | None) -> tuple[int, int]:
@@ -140,7 +148,7 @@ def sysctls(config: NatConfig, *, reset: bool = False) -> tuple[tuple[str, str],
     wanted |= {"tcp_timeout_established": _KERNEL_TCP, "tcp_loose": 1}
     usual = dict(wanted)
     if config.exact or config.timeout is not None:
-        seconds = math.ceil(idle_timeout(config, MAPPING_TIMEOUT))
+        seconds = math.ceil(config.idle)
         wanted["udp_timeout"] = wanted["udp_timeout_stream"] = seconds
     if config.tcp_timeout is not None:
         # Without "loose" a forgotten connection stays forgotten: its next packet is not taken for a new one.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 #: Names of a router's interfaces, which the rules match.
 WAN = "wan"
 LAN = "lan"
@@ -21,10 +23,20 @@ def table(name: str, *parts: str) -> str:
     return f"table {name} {{\n{body}\n}}"
 
 
-def dynamic(name: str, kind: str, timeout: float) -> str:
+def dynamic(name: str, kind: str, timeout: float, elements: Sequence[str] = ()) -> str:
     """A set or map that rules fill. ``kind`` is what follows its name; entries live ``timeout`` seconds."""
-    lives = f"{max(1, round(timeout * 1000))}ms" if timeout % 1 else f"{timeout:.0f}s"
-    return f" {name} {{ {kind}\n  flags dynamic,timeout\n  timeout {lives}\n  size {MAP_SIZE}\n }}"
+    flags = f"flags dynamic,timeout\n  timeout {milliseconds(timeout)}\n  size {MAP_SIZE}"
+    return f" {name} {{ {kind}\n  {flags}\n{_elements(elements)} }}"
+
+
+def fixed(name: str, kind: str, elements: Sequence[str]) -> str:
+    """A set or map that has all its elements from the start; each may have a timeout."""
+    return f" {name} {{ {kind}\n  flags timeout\n{_elements(elements)} }}"
+
+
+def milliseconds(seconds: float) -> str:
+    """A time as nft wants it; at least 1 ms."""
+    return f"{max(1, round(seconds * 1000))}ms"
 
 
 def hooked(name: str, kind: str, priority: str, *rules: str, hook: str = "") -> str:
@@ -46,3 +58,7 @@ def delete_tables() -> str:
 
 def _lines(rules: tuple[str, ...]) -> str:
     return "\n".join(f"  {rule}" for rule in rules if rule)
+
+
+def _elements(elements: Sequence[str]) -> str:
+    return f"  elements = {{ {', '.join(elements)} }}\n" if elements else ""
