@@ -55,7 +55,7 @@ class NatRules:
         """
         if not self.config.translates:
             return ""
-        tables = [self._nat_table(), _input_table()]
+        tables = [self._nat_table(), _input_table(self.config)]
         if self.config.filters:
             tables.append(_filter_table(self.config))
         return (delete_tables() if replace else "") + "\n".join(tables) + "\n"
@@ -156,9 +156,18 @@ def sysctls(config: NatConfig, *, reset: bool = False) -> tuple[tuple[str, str],
     return tuple((f"{_CONNTRACK}_{k}", str(v)) for k, v in wanted.items() if reset or v != usual[k])
 
 
-def _input_table() -> str:
-    drop = f'iifname "{WAN}" meta l4proto {{ tcp, udp }} ct state new drop'
-    return table("inet local", hooked("input", "filter", "0", drop))
+def _input_table(config: NatConfig) -> str:
+    tcp_udp = f'iifname "{WAN}" meta l4proto {{ tcp, udp }} ct state'
+    if config.tcp_timeout is None:
+        return table("inet local", hooked("input", "filter", "0", f"{tcp_udp} new drop"))
+    # Packets of forgotten connections are not new (see sysctls) and nobody's: untranslated they must not go out,
+    # and the router itself must not reset them.
+    stray = f'oifname "{WAN}" meta nfproto ipv4 meta l4proto tcp ct state invalid drop'
+    return table(
+        "inet local",
+        hooked("input", "filter", "0", f"{tcp_udp} {{ new, invalid }} drop"),
+        hooked("forward", "filter", "0", stray),
+    )
 
 
 def _filter_table(config: NatConfig) -> str:

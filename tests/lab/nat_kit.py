@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 import itertools
+import select
+import time
+from collections.abc import Callable
+
+from udp_kit import PATIENCE
 
 from netns_fixtures import Host, Lab, NatConfig, Router
 from netns_fixtures.nat_probe import NatBehaviour, behaviour
 
 _numbers = itertools.count()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for what the kernel tells nobody about. Raises TimeoutError."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError("that never came true")
+        select.select([], [], [], 0.01)
 
 
 class World:
