@@ -62,5 +62,6 @@ def test_consecutive_port_ranges_are_disjoint() -> None:
 
 def test_flush_forgets_the_map_where_there_is_one() -> None:
     """A flush of conntrack alone would leave the learnt mappings."""
-    assert flush_text(nat_config(NatKind.MODERATE)).startswith("flush map ip nat ext\n")
-    assert flush_text(nat_config(NatKind.STRICT)) == flush_text(nat_config(NatKind.NONE)) == ""
+    flushes = {kind: flush_text(NatRules(nat_config(kind), "203.0.113.10")) for kind in NatKind}
+    assert flushes[NatKind.MODERATE].startswith("flush map ip nat ext\n")
+    assert flushes[NatKind.STRICT] == flushes[NatKind.NONE] == ""
