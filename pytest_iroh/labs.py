@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pytest_iroh.options import Settings
+from pytest_iroh.replay import Seeds
 from pytest_iroh.timeline import Recorder
 
 if TYPE_CHECKING:
@@ -17,15 +18,20 @@ OPEN_LABS: list[Lab] = []
 class LabFactory:
     """Makes labs. Call it for a new one; ``close`` closes all that are open, newest first."""
 
-    def __init__(self, seed: int | None = None, timeout_scale: float = 1.0) -> None:
+    def __init__(
+        self, seed: int | None = None, timeout_scale: float = 1.0, seeds: Seeds | None = None
+    ) -> None:
         self._seed = seed
+        #: Of the labs of a repro file, by their names.
+        self._seeds = Seeds(()) if seeds is None else seeds
         self._timeout_scale = timeout_scale
         self._made: list[Lab] = []
 
     @classmethod
     def of(cls, settings: Settings) -> LabFactory:
         """A factory as the options of a run want it."""
-        return cls(settings.seed, settings.timeout_scale)
+        seeds = None if settings.replay is None else settings.replay.seeds()
+        return cls(settings.seed, settings.timeout_scale, seeds)
 
     def __call__(self, name: str = "lab", *, seed: int | None = None, **options: Any) -> Lab:
         """A new lab, also usable with ``with``; ``options`` go to ``netns_fixtures.Lab``.
@@ -34,7 +40,10 @@ class LabFactory:
         """
         from netns_fixtures import Lab
 
-        lab = Lab(name, self._seed if seed is None else seed, **options)
+        if seed is None:
+            recorded = self._seeds.take(name)
+            seed = self._seed if recorded is None else recorded
+        lab = Lab(name, seed, **options)
         lab.timeout_scale = self._timeout_scale
         self._made.append(lab)
         OPEN_LABS.append(lab)

@@ -10,11 +10,14 @@ import argparse
 import math
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import pytest
+
+from pytest_iroh import replay
+from pytest_iroh.replay import Replay
 
 ArtifactPolicy = Literal["on", "off", "retain-on-failure"]
 _POLICIES = ("on", "off", "retain-on-failure")
@@ -116,6 +119,13 @@ OPTIONS = (
         "NUMBER",
     ),
     Option(
+        "replay",
+        str,
+        None,
+        "run the test of a repro file again, with the seeds of its labs",
+        "FILE",
+    ),
+    Option(
         "artifacts",
         _policy,
         "retain-on-failure",
@@ -151,6 +161,7 @@ class Settings:
     strict: bool
     timeout_scale: float
     seed: int | None
+    replay: Replay | None
     artifacts: ArtifactPolicy
     output: Path
     pause_on_failure: bool
@@ -184,10 +195,14 @@ def read_options(config: pytest.Config) -> Settings:
     """The settings of a run. Raises UsageError for a value that an option cannot have."""
     found = {option.name: option.value(config) for option in OPTIONS}
     values = {name: value for name, (value, _told) in found.items()}
+    repeated = None if values["replay"] is None else replay.read(values["replay"], config)
+    seed = values["seed"]
     return Settings(
         strict=values["strict"],
         timeout_scale=values["timeout-scale"],
-        seed=values["seed"],
+        seed=repeated.seed if seed is None and repeated is not None else seed,
+        # Whoever names a seed wants that one.
+        replay=repeated if seed is None or repeated is None else replace(repeated, labs=()),
         artifacts=cast(ArtifactPolicy, values["artifacts"]),
         output=config.rootpath / values["output"],
         pause_on_failure=values["pause-on-failure"],

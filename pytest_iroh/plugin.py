@@ -11,8 +11,19 @@ from typing import Any
 
 import pytest
 
-from pytest_iroh import capabilities, links, missing, options, pause, report, topology_only, virtual
+from pytest_iroh import (
+    capabilities,
+    links,
+    missing,
+    options,
+    pause,
+    replay,
+    report,
+    topology_only,
+    virtual,
+)
 from pytest_iroh import collectors as collectors  # registers them
+from pytest_iroh import repro as repro
 from pytest_iroh.attempt import Attempt
 from pytest_iroh.fixtures import endpoint_config as endpoint_config
 from pytest_iroh.fixtures import endpoints as endpoints
@@ -40,10 +51,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Register the markers; a bad option ends the run here."""
     options.settings_of(config)
+    replay.choose(config, options.settings_of(config).replay)
     pause.check(config)
     links.HtmlLinks.register(config)
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Run only the test of a repro file, where one is replayed."""
+    replay.deselect(config, items, options.settings_of(config).replay)
 
 
 def pytest_report_header(config: pytest.Config) -> str:

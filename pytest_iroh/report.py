@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterable
 from typing import Any
 
 import pytest
 
-from pytest_iroh import links
+from pytest_iroh import links, repro
 from pytest_iroh.attempt import Attempt
 from pytest_iroh.evidence import describe_lab
 from pytest_iroh.timeline import SimEvents
@@ -75,6 +76,9 @@ def _story(attempt: Attempt, call: pytest.CallInfo[None]) -> str:
         lines.append(evidence.recorder.story())
     if evidence.directory is not None:
         lines.append(f"artifacts: {os.path.relpath(evidence.directory)}")
+        if (evidence.directory / repro.FILE).exists():
+            again = shlex.quote(os.path.relpath(evidence.directory / repro.FILE))
+            lines.append(f"again: pytest --netns-replay {again}")
     return "\n".join(filter(None, [*lines, *evidence.troubles]))
 
 

@@ -6,16 +6,19 @@ import pytest
 
 from pytest_iroh import pause
 from pytest_iroh.options import OPTIONS, Option, settings_of
+from pytest_iroh.replay import Replay
 
 VALUES = {
     "strict": ("true", True),
     "timeout-scale": ("2.5", 2.5),
     "seed": ("42", 42),
+    "replay": ("repro.yaml", Replay("test_it.py::test_it", (("lab", 9),))),
     "artifacts": ("off", "off"),
     "output": ("elsewhere", None),
     "pause-on-failure": ("yes", True),
     "topology-only": ("1", True),
 }
+REPRO = "test: {test: test_it.py::test_it, labs: [{name: lab, seed: 9}]}"
 
 
 def _arguments(option: Option, text: str) -> list[str]:
@@ -38,6 +41,7 @@ def test_option_is_read_from(
     """Each option can be given in each of three places."""
     monkeypatch.setattr(pause, "check", lambda _config: None)  # it wants a terminal
     text, value = VALUES[option.name]
+    (pytester.path / "repro.yaml").write_text(REPRO)
     arguments = []
     if place == "command line":
         arguments = _arguments(option, text)
