@@ -25,6 +25,7 @@ from iroh_py.relay import (
 )
 from iroh_py.relay_map import RelayNode
 from pytest_iroh.ca import CertificateAuthority, server_context
+from pytest_iroh.official.relay_names import BUILT_IN_RELAYS
 from pytest_iroh.sync import Portal
 from pytest_iroh.timeline import Recorder
 
@@ -285,4 +286,5 @@ class Relays:
 
 
 def _names(host: RelayHost) -> list[str]:
-    return list(dict.fromkeys(name for name in (host.name, host.ip, host.ip6) if name))
+    own = [name for name in (host.name, host.ip, host.ip6) if name]
+    return list(dict.fromkeys([*own, *BUILT_IN_RELAYS]))

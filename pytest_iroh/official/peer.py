@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import queue
 import subprocess
 import time
@@ -25,8 +26,10 @@ from pytest_iroh.official.messages import (
     address_arguments,
 )
 from pytest_iroh.official.process import Popen, Process, Runner
-from pytest_iroh.official.trust import OfficialRelay, stand_in
+from pytest_iroh.official.trust import OfficialRelay, stand_in, stand_in_names
 from pytest_iroh.official.venv import official_python
+
+logger = logging.getLogger(__name__)
 
 START_TIME = 30.0
 """Seconds for a start: the library has 30 MB, and test machines are busy."""
@@ -111,7 +114,7 @@ class OfficialPeer:
                 "start",
                 within=within,
                 alpn=alpn,
-                **_relay_arguments(relay, relay_url, quic_port),
+                **_relay_arguments(version, relay, relay_url, quic_port),
                 secret_key=secret_key.hex() if secret_key else None,
                 port=port,
                 log_level=log_level,
@@ -120,6 +123,12 @@ class OfficialPeer:
             peer.kill()
             raise
         peer.node_id = result["node_id"]
+        if not result["may_name"]:
+            logger.warning(
+                "%s may not have names of its own here, so it does not learn its public address from the relay: "
+                "start it in a lab host, or as root",
+                peer.name,
+            )
         return peer
 
     @property
@@ -279,9 +288,11 @@ class OfficialPeer:
             self._close_reasons[event["conn"]] = event["reason"]
 
 
-def _relay_arguments(relay: OfficialRelay | None, url: str | None, quic_port: int | None) -> Message:
+def _relay_arguments(
+    version: str, relay: OfficialRelay | None, url: str | None, quic_port: int | None
+) -> Message:
     if relay is None:
-        return {"relay_url": url, "quic_port": quic_port, "relay_token": None, "trust": []}
+        return {"relay_url": url, "quic_port": quic_port, "relay_token": None, "trust": [], "names": {}}
     if url is not None or quic_port is not None:
         raise TypeError("relay says where it is: relay_url and quic_port are for one without it")
     trust = [] if relay.authority is None else stand_in(relay.authority)
@@ -290,6 +301,7 @@ def _relay_arguments(relay: OfficialRelay | None, url: str | None, quic_port: in
         "quic_port": relay.quic_port,
         "relay_token": relay.token,
         "trust": trust,
+        "names": stand_in_names(relay) if version.startswith("0.") else {},
     }
 
 

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from iroh_py.network import Addr
+from iroh_py.relay import STUN_PORT
 from pytest_iroh.ca import CertificateAuthority
+from pytest_iroh.official.relay_names import BUILT_IN_RELAYS
 
 
 class OfficialRelay(Protocol):
@@ -20,6 +23,9 @@ class OfficialRelay(Protocol):
 
     @property
     def token(self) -> str | None: ...
+
+    @property
+    def stun_addr(self) -> Addr | None: ...
 
     @property
     def quic_port(self) -> int | None: ...
@@ -44,3 +50,11 @@ def stand_in(authority: CertificateAuthority) -> list[tuple[str, str]]:
     """What the runner has to replace by what, in hex."""
     pairs = ((ROOT_SUBJECT, authority.subject), (ROOT_KEY, authority.public_point))
     return [(old.hex(), new.hex()) for old, new in pairs]
+
+
+def stand_in_names(relay: OfficialRelay) -> dict[str, str]:
+    """Where the relays that 0.x has built in are to be found: at this relay, if it answers STUN at their port."""
+    addr = relay.stun_addr
+    if addr is None or addr[1] != STUN_PORT:
+        return {}
+    return dict.fromkeys(BUILT_IN_RELAYS, addr[0])

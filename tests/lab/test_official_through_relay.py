@@ -51,7 +51,25 @@ def test_nodes_of_1_2_0_go_direct_and_heal_when_one_moves(
     assert server.stats()["qad_reports"] >= 3
 
 
-@pytest.mark.parametrize("version", ["0.35.0", "1.2.0"])
+@pytest.mark.parametrize("version", ["0.28.1", "0.35.0"])
+def test_nodes_of_0_x_learn_from_the_relay_where_they_are_and_go_direct(
+    lab: Lab, relay: Relays, official_iroh: StartPeer, version: str
+) -> None:
+    """They ask relays that are built in, by STUN (0.35 by QUIC, too); ours stands in for those."""
+    server, laptop, desktop = two_sites(lab, relay)
+    client, peer = (official_iroh(version, host=host, relay=server) for host in (laptop, desktop))
+    peer.listen()
+    connection = client.dial(OfficialAddr(peer.node_id, server.url), within=SOON)
+    address = client.until_direct(connection, within=SOON).address
+    assert address is not None
+    assert not address.startswith(desktop.ip), "the address of its NAT, not the one behind it"
+    assert client.echo(connection, b"direct").ok
+    stats = server.stats()
+    assert stats["stun_requests"] > 0
+    assert (stats["qad_reports"] > 0) is (version == "0.35.0")
+
+
+@pytest.mark.parametrize("version", ["0.28.1", "0.35.0", "1.2.0"])
 def test_nodes_trust_a_relay_with_tls(
     lab: Lab, relay: Relays, official_iroh: StartPeer, version: str
 ) -> None:
@@ -82,14 +100,6 @@ def test_node_of_1_2_0_shows_its_token_to_the_relay(
     assert server.stats()["login_failures"] == 0
 
 
-def site_and_server(lab: Lab, relay: Relays) -> tuple[RunningRelay, Host, Host]:
-    """A relay, a laptop behind a moderate NAT, and a machine with a public address."""
-    server = relay(lab.host("relay", uplink=lab.router("dc")))
-    home = lab.router("home", nat="moderate", ipv6=False)
-    desktop = lab.host("desktop", uplink=lab.router("colo", ipv6=False))
-    return server, lab.host("laptop", uplink=home), desktop
-
-
 def config_for(version: str, server: RunningRelay) -> EndpointConfig:
     """Ours as a peer of that version."""
     return server.config(portmap=False, tls_auth="x509" if version == "0.28.1" else "raw-public-key")
@@ -105,9 +115,9 @@ async def test_official_node_goes_direct_to_our_endpoint_and_finds_it_after_a_mo
     heals: Callable[..., Any],
     version: str,
 ) -> None:
-    """Ours is reachable and calls over the relay to say where, also where it is now; theirs is behind a NAT."""
-    server, laptop, desktop = site_and_server(lab, relay)
-    other = lab.router("other-colo", ipv6=False)
+    """Both behind moderate NATs: each learns from the relay where it is, and says so over the relay."""
+    server, laptop, desktop = two_sites(lab, relay)
+    other = lab.router("elsewhere", nat="moderate", ipv6=False)
     ours = await endpoints.bind_echo(desktop, config=config_for(version, server))
     await ours.online()
     theirs = await asyncio.to_thread(official_iroh, version, host=laptop, relay=server)
@@ -127,7 +137,7 @@ async def test_official_node_goes_direct_to_our_endpoint_and_finds_it_after_a_mo
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("version", ["0.35.0", "0.28.1"])
-async def test_our_endpoint_goes_direct_to_an_official_node_behind_a_nat_and_heals_when_it_moves(
+async def test_our_endpoint_goes_direct_to_an_official_node_and_heals_when_it_moves(
     lab: Lab,
     relay: Relays,
     endpoints: Endpoints,
@@ -135,9 +145,9 @@ async def test_our_endpoint_goes_direct_to_an_official_node_behind_a_nat_and_hea
     heals: Callable[..., Any],
     version: str,
 ) -> None:
-    """It pings where our call over the relay says that we are, so its NAT lets us in, and we see where it is."""
-    server, laptop, desktop = site_and_server(lab, relay)
-    other = lab.router("other-colo", ipv6=False)
+    """Both behind moderate NATs; the one that moves is ours, the other side is of another generation."""
+    server, laptop, desktop = two_sites(lab, relay)
+    other = lab.router("elsewhere", nat="moderate", ipv6=False)
     theirs = await asyncio.to_thread(official_iroh, version, host=laptop, relay=server)
     await theirs.aio.listen()
     ours = await endpoints.bind(desktop, config=config_for(version, server))

@@ -78,7 +78,8 @@ async def test_client_is_told_its_address_now_and_after_a_move(ip: str) -> None:
         await asker.until_told(asker.addr)
         asker.sock.close()
         stats = server.stats()
-        assert (stats.qad_clients, stats["qad_finished"], stats["qad_reports"]) == (1, 1, 2)
+        assert (stats.qad_clients, stats["qad_finished"]) == (1, 1)
+        assert stats["qad_reports"] >= 2  # a report that seems lost is sent again
 
 
 async def test_answer_comes_from_the_address_that_was_asked() -> None:

@@ -32,6 +32,7 @@ from .bindings import (
     plain_message,
     start_node,
 )
+from .names import use_names
 from .traffic import Counters, Ticker, content, echo, echo_datagram, echo_uni, serve_echo
 from .trust import replace_constants
 
@@ -55,8 +56,10 @@ Request = dict[str, Any]
 class Session:
     """The node, its connections and tickers, and the commands on them."""
 
-    def __init__(self, notify: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(self, notify: Callable[[dict[str, Any]], None], directory: str) -> None:
         self._notify = notify
+        self._directory = directory
+        self._name_server: asyncio.DatagramTransport | None = None
         self._node: Node | None = None
         self._alpn = b""
         self._listening = False
@@ -95,6 +98,7 @@ class Session:
         self._alpn = request["alpn"].encode()
         secret = bytes.fromhex(request["secret_key"]) if request["secret_key"] else None
         replace_constants([(bytes.fromhex(old), bytes.fromhex(new)) for old, new in request["trust"]])
+        may_name = await self._use_names(request["names"])
         config = NodeConfig(
             self._alpn,
             secret,
@@ -104,7 +108,17 @@ class Session:
             request["relay_token"],
         )
         self._node = await start_node(config, self._accepted)
-        return {"node_id": self._node.node_id}
+        return {"node_id": self._node.node_id, "may_name": may_name}
+
+    async def _use_names(self, names: dict[str, str]) -> bool:
+        if not names:
+            return True
+        try:
+            self._name_server = await use_names(names, self._directory)
+        except PermissionError as error:
+            logger.warning("the names of the built-in relays stay as they are: %s", error)
+            return False
+        return True
 
     async def _addr(self, request: Request) -> dict[str, Any]:
         return dataclasses.asdict(await self.node.addr())
@@ -258,7 +272,7 @@ async def _serve(control: str) -> None:
         notify(await _answer(session, request))
         await writer.drain()
 
-    session = Session(notify)
+    session = Session(notify, os.path.dirname(control))
     notify({"event": "ready", "version": VERSION, "pid": os.getpid()})
     tasks: set[asyncio.Task[None]] = set()
     while line := await reader.readline():
