@@ -179,6 +179,11 @@ class RelayDialer:
             await self._look_up()
         return self._known
 
+    async def addresses_anew(self) -> list[str]:
+        """The same, after asking again."""
+        self._known_good = False
+        return await self.addresses()
+
     async def _look_up(self) -> None:
         limit = DNS_TIMEOUT_KNOWN if self._known else DNS_TIMEOUT
         try:
@@ -235,6 +240,9 @@ class _Race:
         self._eager = eager
         self._running: dict[asyncio.Task[Upgraded], int] = {}
         self._errors: list[str] = []
+        #: How many attempts failed since the network changed during this dial; None: it did not, or names were
+        #: looked up since.
+        self._failed_since: int | None = None
 
     async def run(self) -> Upgraded:
         """The winner. Raises ConnectError when everything failed."""
@@ -245,6 +253,13 @@ class _Race:
             if dialer.changed.is_set():
                 dialer.changed.clear()
                 self._eager = True
+                self._failed_since = 0
+                plan = self._plan(addresses)
+            if self._failed_since is not None and self._failed_since >= len(addresses):
+                # The name may have other addresses here, as behind a NAT64; and an older attempt that nobody
+                # will answer any more would keep this dial, which knows the old ones, alive for seconds.
+                self._failed_since = None
+                addresses = await dialer.addresses_anew()
                 plan = self._plan(addresses)
             self._start_due(plan)
             if not self._running and (plan.next_at() is None or dialer.now() >= plan.window_end):
@@ -292,6 +307,8 @@ class _Race:
             if isinstance(error, OSError | RelayError):
                 self._errors = [*self._errors[-8:], str(error) or type(error).__name__]
                 plan.handle_failure(number)
+                if self._failed_since is not None:
+                    self._failed_since += 1
             elif error is not None:
                 raise error
         return None

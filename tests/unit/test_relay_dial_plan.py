@@ -2,8 +2,22 @@
 
 from __future__ import annotations
 
-from iroh_py.io.relay_dial import EAGER_PASSES, LATER_WAYS_AFTER, PASSES, STAGGER, _Plan
+import asyncio
+from typing import cast
+
+from iroh_py.io.relay_dial import (
+    EAGER_PASSES,
+    LATER_WAYS_AFTER,
+    PASSES,
+    STAGGER,
+    RelayDialer,
+    Upgraded,
+    _Plan,
+)
+from iroh_py.network import Network
 from iroh_py.proto.netstate import Ways
+from iroh_py.proto.relay.machine import RelayMachine
+from iroh_py.relay_url import RelayUrl
 
 V4, V6 = "198.51.100.1", "2001:db8::1"
 
@@ -52,3 +66,49 @@ def test_failed_attempt_brings_the_next_of_its_pass_forward() -> None:
     assert (second.ip, second.via) == (V4, 3)
     plan.handle_failure(second.number)
     assert plan.due(0.02) is None
+
+
+class _Names:
+    """A network of which only the name server is used; it answers for where we are."""
+
+    def __init__(self) -> None:
+        self.ip = V4
+
+    async def resolve(self, _host: str) -> list[str]:
+        return [self.ip]
+
+
+class _Moving(RelayDialer):
+    """Attempts in the old network are never answered; in the new one there is no IPv4."""
+
+    def __init__(self, names: _Names) -> None:
+        super().__init__(
+            cast(Network, names), RelayUrl.parse("https://relay.example"), ssl_context=None, new_machine=_none
+        )
+        self.moved = False
+        self.begun = asyncio.Event()
+
+    async def attempt(self, ip: str, via: int) -> Upgraded:
+        self.begun.set()
+        if not self.moved:
+            await asyncio.Event().wait()
+        if ip == V4:
+            raise OSError("Network is unreachable")
+        return cast(Upgraded, ip)
+
+
+def _none() -> RelayMachine:
+    raise AssertionError("no attempt gets as far as a machine")
+
+
+async def test_move_during_a_dial_to_a_network_where_the_name_has_other_addresses() -> None:
+    """Onto IPv6 with NAT64: the old address is no way, and the attempt that hangs does not hold the dial up."""
+    names = _Names()
+    dialer = _Moving(names)
+    dialer._known, dialer._known_good = [V4], True  # an earlier dial was a success
+    dial = asyncio.create_task(dialer.dial(eager=False))
+    async with asyncio.timeout(5):
+        await dialer.begun.wait()
+        dialer.moved, names.ip = True, V6
+        dialer.handle_network_change()
+        assert await dial == V6
