@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from netns_fixtures.addressing import parse_ip
-from netns_fixtures.errors import HostFrozen, TopologyError
+from netns_fixtures.errors import TopologyError
 from netns_fixtures.interface import Interface
-from netns_fixtures.messages import Freeze
-from netns_fixtures.nat64.handle import Nat64
 from netns_fixtures.node import Node
 from netns_fixtures.node_firewall import NodeFirewall
 from netns_fixtures.ops import Op
@@ -57,13 +53,14 @@ class Host(Node):
         return next(iter(self.interfaces.values()))
 
     def resolve(self, host: str) -> list[str]:
-        """Addresses of a lab node's name or an IP literal, IPv4 first. Raises OSError for an unknown name.
+        """Addresses of a name as the lab's name server answers this host: IPv4 first, or without IPv4 last.
 
-        Without IPv4 and behind a NAT64, a name that has only IPv4 addresses gets IPv6 addresses, too (DNS64).
+        An IP literal gives itself. Behind a NAT64 a name that has only IPv4 has IPv6 addresses, too (DNS64).
+        Blocks for some seconds where no answer comes. Raises gaierror (an OSError): EAI_NONAME for a name without
+        addresses, EAI_AGAIN where the name server could not tell.
         """
         found = super().resolve(host)
-        nat64 = None if self.ip or host in found else self._nat64()
-        return nat64.dns64(found) if nat64 else found
+        return found if self.ip else sorted(found, key=lambda ip: ":" not in ip)
 
     def interface(self, name: str | None = None) -> Interface:
         """The interface of that name. Raises TopologyError naming those that exist."""
@@ -187,60 +184,6 @@ class Host(Node):
             if metric != plug.metric:
                 self.lab.apply(plug.metric_ops(metric))
             self._tell(plug, "metric", f"has metric {metric} now", metric=metric)
-
-    def _nat64(self) -> Nat64 | None:
-        for interface in self.interfaces.values():
-            router = interface.router
-            while router is not None:
-                if router.nat64 is not None:
-                    return router.nat64
-                router = router.upstream
-        return None
-
-    @property
-    def is_frozen(self) -> bool:
-        """Whether its processes are suspended."""
-        return self._is_frozen
-
-    def freeze(self) -> None:
-        """Suspend every process of this host, daemons and children of children too; returns when all stand still.
-
-        Its network goes on as the kernel's does: packets are acknowledged, queued in socket buffers, and dropped
-        where those are full. Nothing can start here until :meth:`thaw` (HostFrozen). Sockets that the test process
-        opened here with ``socket()`` are the test's own, and so is an endpoint that runs on them: it is not
-        frozen; run it with ``popen``.
-        """
-        self._suspend(True)
-
-    def thaw(self) -> None:
-        """Let all processes go on; for them the time in between is one long pause."""
-        self._suspend(False)
-
-    @contextlib.contextmanager
-    def frozen(self) -> Iterator[None]:
-        """Suspend every process during a block: ``with laptop.frozen(): ...``."""
-        self.freeze()
-        try:
-            yield
-        finally:
-            self.thaw()
-
-    def _suspend(self, frozen: bool) -> None:
-        with self.lab.changing():
-            number = self.lab.ready()
-            # First: no program may start between the last look at the processes and the flag.
-            before, self._is_frozen = self._is_frozen, frozen
-            try:
-                count, _fds = self.lab.request(Freeze(number, self.number, frozen))
-            except BaseException:
-                self._is_frozen = before
-                raise
-            kind = "frozen" if frozen else "thawed"
-            self.lab.log_event(kind, self.name, f"{self.name} {kind}: {count} processes", processes=count)
-
-    def _check_awake(self) -> None:
-        if self._is_frozen:
-            raise HostFrozen(f"{self.name} is frozen: nothing can start there before {self.name}.thaw()")
 
     def _plug(self, interface: str | Interface | None) -> Plug:
         return (interface if isinstance(interface, Interface) else self.interface(interface)).plug

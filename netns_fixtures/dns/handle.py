@@ -158,7 +158,8 @@ class LabDns:
     def dns64(self, router: Router, prefix: str | None = WELL_KNOWN_PREFIX) -> None:
         """Give the network of a router IPv6 addresses of hosts that have none (RFC 6147); None ends it.
 
-        ``prefix``: a /96, that of the network's NAT64. Raises TopologyError.
+        ``prefix``: a /96, that of the network's NAT64. Unasked, networks behind a router with ``nat64`` have it.
+        Raises TopologyError.
         """
         from netns_fixtures.dns.dns64 import Dns64
 

@@ -39,8 +39,8 @@ class Service:
         self.delegations = Delegated()
         self.log = QueryLog()
         self._names = NodeNames(lambda: dict(self._nodes()))
-        #: Networks by the name of their router.
-        self._dns64: dict[str, Dns64] = {}
+        #: What was said of networks, by the name of their router; of the others their NAT64 decides.
+        self._dns64: dict[str, Dns64 | None] = {}
         self.responder = Responder(
             Zone(self.records, self._names), self.faults, self.delegations, self._translation, self._report
         )
@@ -49,8 +49,7 @@ class Service:
         """Translate for a network, or end that. Raises TopologyError for a router of another lab."""
         if self._lab.routers.get(router.name) is not router:
             raise TopologyError(f"{router!r} is no router of this lab")
-        others = {name: each for name, each in self._dns64.items() if name != router.name}
-        self._dns64 = others if dns64 is None else {**others, router.name: dns64}
+        self._dns64 = {**self._dns64, router.name: dns64}
 
     def _nodes(self) -> Iterator[tuple[str, NamedNode]]:
         own = (NAME_SERVER_V4, NAME_SERVER_V6)
@@ -58,18 +57,30 @@ class Service:
         nodes: list[Router | Host] = [*self._lab.routers.copy().values(), *self._lab.hosts.copy().values()]
         for node in nodes:
             main = tuple(ip for ip in (node.ip, node.ip6) if ip)
-            plugs = [interface.plug for interface in node.interfaces.values()]
-            yield node.name, NamedNode(node.name, main, tuple(a.ip for plug in plugs for a in plug.addresses))
+            every = (address for interface in node.interfaces.values() for address in interface.addresses)
+            yield node.name, NamedNode(node.name, main, tuple(address.partition("/")[0] for address in every))
 
     def _translation(self, client: str) -> Dns64 | None:
         """The translation of the network that an address is in, or (behind a NAT) that comes from it."""
-        for name, dns64 in self._dns64.items():
-            router = self._lab.routers[name]
-            inside = [lan for lan in (router.lan, router.lan6) if lan]
-            if client in (router.ip, router.ip6) or any(
-                ipaddress.ip_address(client) in ipaddress.ip_network(lan) for lan in inside
-            ):
-                return dns64
+        address = ipaddress.ip_address(client)
+        for router in self._lab.routers.copy().values():
+            inside = [lan for lan in (router.lan, router.lan6, router.outside6) if lan]
+            near = client in (router.ip, router.ip6) or any(
+                address in ipaddress.ip_network(lan) for lan in inside
+            )
+            found = self._dns64_of(router) if near else None
+            if found is not None:
+                return found
+        return None
+
+    def _dns64_of(self, router: Router | None) -> Dns64 | None:
+        """What was said of a network, or of the nearest one that it is behind; else the prefix of the NAT64 there."""
+        while router is not None:
+            if router.name in self._dns64:
+                return self._dns64[router.name]
+            if router.nat64 is not None:
+                return Dns64.parse(router.nat64.prefix)
+            router = router.upstream
         return None
 
     def _report(

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Iterable
-
 from netns_fixtures.errors import TopologyError
 from netns_fixtures.nat64.plan import Nat64Plan, synthesize
 
@@ -24,10 +21,3 @@ class Nat64:
             return synthesize(ip, self.prefix)
         except ValueError:
             raise TopologyError(f"{ip!r} is no IPv4 address; a NAT64 reaches nothing else") from None
-
-    def dns64(self, found: Iterable[str]) -> list[str]:
-        """A name's addresses as a DNS64 (RFC 6147) gives them: IPv6 made from IPv4 only where there is none."""
-        ips = list(found)
-        if any(ipaddress.ip_address(ip).version == 6 for ip in ips):
-            return ips
-        return [self.address(ip) for ip in ips] + ips

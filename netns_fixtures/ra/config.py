@@ -7,6 +7,7 @@ import ipaddress
 from dataclasses import dataclass
 from typing import Literal, TypedDict
 
+from netns_fixtures.addressing import NAME_SERVER_V6
 from netns_fixtures.errors import TopologyError
 
 #: RFC 4861 section 6.2.1 (AdvDefaultLifetime, AdvPreferredLifetime, AdvValidLifetime), in seconds.
@@ -46,7 +47,7 @@ class Ra:
     router_lifetime: for how long hosts use it as default router; 0: not at all.
     preferred_lifetime, valid_lifetime: of the addresses that hosts make.
     mtu: what hosts use on this link, or None to say nothing.
-    rdnss: addresses of recursive DNS servers (RFC 8106).
+    rdnss: addresses of recursive DNS servers (RFC 8106); the lab's own unless said otherwise.
     preference: among several routers (RFC 4191).
 
     Raises TopologyError for a value that cannot be said.
@@ -57,7 +58,7 @@ class Ra:
     preferred_lifetime: float = PREFERRED_LIFETIME
     valid_lifetime: float = VALID_LIFETIME
     mtu: int | None = None
-    rdnss: tuple[str, ...] = ()
+    rdnss: tuple[str, ...] = (NAME_SERVER_V6,)
     preference: Preference = "medium"
 
     def __post_init__(self) -> None:

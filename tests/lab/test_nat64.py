@@ -176,20 +176,25 @@ def test_native_ipv6_is_not_translated(world: World) -> None:
     """A dual-stack server sees the phone's own address, also when asked for by name."""
     other = world.lab.host("other", uplink=world.lab.router("dual"))
     there, here = udp(other, 7000, "::"), udp(world.phone, 0, "::")
-    assert world.phone.resolve("other") == [other.ip, other.ip6]
+    assert world.phone.resolve("other") == [other.ip6, other.ip]
     here.sendto(b"x", (str(other.ip6), 7000))
     assert hear(there)[0] == world.phone.ip6
 
 
 def test_names_without_ipv6_get_the_translators_addresses(world: World) -> None:
-    """What a DNS64 does, and only for hosts that need it."""
-    assert world.phone.resolve("server") == [world.server6, world.server.ip]
+    """The lab's name server is a DNS64 for networks with a NAT64, also for programs, and for networks behind."""
+    inner = world.lab.host("inner", uplink=world.lab.router("behind", upstream=world.isp))
+    assert world.phone.resolve("server") == inner.resolve("server") == [world.server6, world.server.ip]
     assert world.phone.resolve(world.server.ip) == [world.server.ip]  # a literal is what it is
+    found = world.phone.run(socket.getaddrinfo, "server", 80, socket.AF_INET6, socket.SOCK_STREAM)
+    assert [address[4][0] for address in found] == [world.server6]
     dual = world.lab.host("dual", uplink=world.lab.router("home"))
     assert dual.resolve("server") == [world.server.ip]
     assert world.isp.nat64
     with pytest.raises(TopologyError, match="no IPv4 address"):
         world.isp.nat64.address("::1")
+    world.lab.dns.dns64(world.isp, None)
+    assert world.phone.resolve("server") == [world.server.ip]
 
 
 def test_translator_ends_with_the_lab() -> None:
