@@ -16,7 +16,6 @@ import pytest
 from iroh_py import Endpoint, NodeAddr
 from iroh_py.events import Event, PathChanged, ReportMade
 from netns_fixtures import Host, Lab, Router
-from netns_fixtures.ops import LoadRules
 from pytest_iroh import ECHO_ALPN, Endpoints, Recorder, echo, stays_relayed
 from pytest_iroh.relays import Relays, RunningRelay
 
@@ -182,10 +181,8 @@ async def meet(
 
 
 def block_udp(router: Router) -> None:
-    """No UDP but DNS crosses the router. The rules go in as text: the lab has no firewall verb yet (issue C)."""
-    rule = "meta l4proto udp udp dport != 53 udp sport != 53 drop"
-    chain = f"chain forward {{\ntype filter hook forward priority -10; policy accept;\n{rule}\n}}"
-    router.lab.apply([LoadRules(router.number, f"table inet blocked {{\n{chain}\n}}\n")])
+    """No UDP but DNS crosses the router."""
+    router.firewall.set("udp-blocked")
 
 
 def moderate_pair(lab: Lab) -> dict[str, Host]:
