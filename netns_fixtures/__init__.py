@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from netns_fixtures.nat import NatConfig, NatKind
     from netns_fixtures.nat.handle import Nat
     from netns_fixtures.node_firewall import NodeFirewall
+    from netns_fixtures.portal import CaptivePortal
     from netns_fixtures.process import HostProcess
     from netns_fixtures.ra.config import Ra, Slaac
     from netns_fixtures.router import Router
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "AgentDied": "errors",
     "Block": "firewall",
+    "CaptivePortal": "portal",
     "Firewall": "firewall",
     "NodeFirewall": "node_firewall",
     "CommandFailed": "errors",
@@ -86,6 +88,7 @@ __all__ = [
     "AgentDied",
     "Block",
     "Capabilities",
+    "CaptivePortal",
     "CommandFailed",
     "Firewall",
     "Host",

@@ -22,6 +22,8 @@ Ports = int | tuple[int, int]
 PROTOCOLS = ("", "tcp", "udp", "icmp")
 #: Names are asked over both; a network that lets nothing through usually still resolves names.
 DNS = ("udp/53", "tcp/53")
+#: What ``lab.router(firewall=)`` takes besides the presets: more than rules, there is a server with it.
+CAPTIVE_PORTAL = "captive-portal"
 WEB = ("tcp/80", "tcp/443")
 #: IPv4's total length is 16 bits (RFC 791 section 3.1); an IPv6 packet without jumbograms is 40 bytes longer.
 MAX_PACKET = 65_575
@@ -185,6 +187,8 @@ def firewall_of(firewall: str | Firewall) -> Firewall:
         return firewall
     if not isinstance(firewall, str):
         raise TopologyError(f"{firewall!r} is no firewall: use a Firewall, or one of {', '.join(PRESETS)}")
+    if firewall == CAPTIVE_PORTAL:
+        raise TopologyError("a captive portal is more than a firewall: use router.captive_portal()")
     return Firewall.preset(firewall)
 
 

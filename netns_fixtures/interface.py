@@ -20,7 +20,7 @@ Direction = Literal["both", "egress", "ingress"]
 _CLEAR = LinkCondition()
 
 
-@handle()
+@handle(but=("describe_mtu",))
 class Interface:
     """One end of a cable. Every verb takes effect before it returns, and is an event of the lab."""
 

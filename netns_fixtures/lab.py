@@ -19,7 +19,7 @@ from netns_fixtures.errors import AgentDied, LabClosed, TopologyError
 from netns_fixtures.events import EventLog, LabEvent
 from netns_fixtures.family import Family, IpSettings
 from netns_fixtures.features import Capabilities
-from netns_fixtures.firewall import Firewall
+from netns_fixtures.firewall import CAPTIVE_PORTAL, Firewall
 from netns_fixtures.host import Host
 from netns_fixtures.interface import Interface
 from netns_fixtures.ipv6_nat import Ipv6Nat
@@ -119,8 +119,8 @@ class Lab:
         ``ipv6=False`` v4. ``nat64`` lets IPv6 hosts reach IPv4 addresses under 64:ff9b::/96; where ``nat`` is
         none it is open then. ``ula`` adds a prefix of local addresses to the LAN, or is its "only" one;
         ``ipv6_nat`` translates such a LAN's addresses: nptv6 or nat66.
-        ``delay`` (seconds one way) and ``loss`` (0..1) impair its uplink. ``firewall`` is a preset's name or
-        a Firewall; ``mtu``: bytes of the largest packet that it forwards. ``port_mapping``: what
+        ``delay`` (seconds one way) and ``loss`` (0..1) impair its uplink. ``firewall`` is a preset's name,
+        "captive-portal", or a Firewall; ``mtu``: bytes of the largest packet that it forwards. ``port_mapping``: what
         hosts can ask it for ports with, of "pcp", "nat-pmp", "upnp", or "all". Raises TopologyError.
         """
         if not nat_config(nat).translates and nat64:
@@ -142,7 +142,9 @@ class Lab:
             router = Router(self, self.topology.add_router(name, nat, parent, ipv6=ipv6, ip=ip))
             self.routers[name] = router
             self._impair([router.uplink], delay, loss)
-            if firewall is not None:
+            if firewall == CAPTIVE_PORTAL:
+                router.portal.describe()
+            elif firewall is not None:
                 router.firewall.describe(firewall)
             if mtu is not None:
                 router.uplink.describe_mtu(mtu)

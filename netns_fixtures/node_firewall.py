@@ -25,7 +25,7 @@ Established = Literal["cut", "keep"]
 End = "Node | str"
 
 
-@handle()
+@handle(but=("describe", "describe_portal", "set_portal"))
 class NodeFirewall:
     """What a router forwards, or a host receives and sends: ``router.firewall``, ``host.firewall``.
 
@@ -172,6 +172,12 @@ class NodeFirewall:
     def describe(self, firewall: str | Firewall) -> None:
         """From the start of a lab that is not built yet."""
         rules = replace(self._rules, firewall=firewall_of(firewall))
+        self._lab.topology.pending += self._ops(rules)
+        self._rules, self._loaded = rules, True
+
+    def describe_portal(self, portal: PortalRules) -> None:
+        """A captive portal's rules from the start of a lab that is not built yet."""
+        rules = replace(self._rules, portal=portal)
         self._lab.topology.pending += self._ops(rules)
         self._rules, self._loaded = rules, True
 

@@ -9,6 +9,7 @@ from netns_fixtures.nat.handle import Nat
 from netns_fixtures.nat64.handle import Nat64
 from netns_fixtures.node import Node
 from netns_fixtures.node_firewall import NodeFirewall
+from netns_fixtures.portal import CaptivePortal
 from netns_fixtures.portmap.handle import PortMapping
 from netns_fixtures.prefixes import OldPrefix, renumber_prefix_ops, retire_prefixes_ops
 from netns_fixtures.ra.handle import RouterAdvertisements
@@ -30,6 +31,7 @@ class Router(Node):
         self.nat = Nat(lab, plan)
         self.nat64 = Nat64(plan.nat64) if plan.nat64 else None
         self.firewall = NodeFirewall(self, plan)
+        self.portal = CaptivePortal(self, self.firewall)
         self.port_mapping = PortMapping(lab, plan)
         self.ra = RouterAdvertisements(lab, plan) if plan.lan.segment.ra else None
         self.uplink = Interface(lab, plan.wan)
@@ -82,6 +84,11 @@ class Router(Node):
     def pmtu_blackhole(self, on: bool = True) -> None:
         """The same as ``firewall.pmtu_blackhole``."""
         self.firewall.pmtu_blackhole(on)
+
+    def captive_portal(self, *, status: int = 302, location: str = "", reject: bool = False) -> CaptivePortal:
+        """Switch its captive portal on, and return it: see ``CaptivePortal.enable``. Raises TopologyError."""
+        self.portal.enable(status=status, location=location, reject=reject)
+        return self.portal
 
     def renumber(self, subnet: str | None = None) -> None:
         """A new LAN subnet (or the next free one): the router and all hosts on it get new addresses."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import sys
@@ -60,6 +61,11 @@ class ServiceProcess:
             except OSError:
                 raise self._died() from None
             return self._receive()
+
+    def hang_up(self) -> None:
+        """Say that there is nothing more to ask: a program that serves for nobody else ends."""
+        with contextlib.suppress(OSError):  # it has ended already
+            self._control.shutdown(socket.SHUT_RDWR)
 
     def wait_end(self) -> None:
         """Wait until it has ended by itself, then close."""

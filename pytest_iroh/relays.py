@@ -31,6 +31,8 @@ from pytest_iroh.timeline import Recorder
 
 #: Where a relay with TLS listens: above 1024, which tests without root may bind.
 TLS_PORT = 3443
+#: Where clients of a relay with TLS check for a captive portal (PROTOCOL.md 7.10); any program in a lab may bind it.
+CAPTIVE_PORT = 80
 #: Seconds to stop a relay: the server gives its clients one.
 STOP_TIMEOUT = 10.0
 
@@ -218,6 +220,7 @@ class Relays:
         stun_port: int | None = STUN_PORT,
         quic_port: int | None = QUIC_PORT,
         by_name: bool = False,
+        captive: bool = False,
         **options: Any,
     ) -> RunningRelay:
         """Start a relay in a host (None: on loopback, at free ports) and return it.
@@ -225,7 +228,8 @@ class Relays:
         ``port``: by default 3340, with TLS 3443. ``stun_port`` None: no STUN. ``quic_port`` None: no
         QUIC address discovery, without which iroh 1.x does not learn its public address. ``by_name``: the URL contains
         the host's name instead of its address, so that both families are dialled; official nodes cannot
-        resolve it. ``token``: every client needs it. Further ``options`` are those of RelayConfig. Raises
+        resolve it. ``captive``: beside TLS, port 80 answers the clients' checks for captive portals, as stock
+        relays do. ``token``: every client needs it. Further ``options`` are those of RelayConfig. Raises
         BindError.
         """
         where = _Loopback() if host is None else host
@@ -249,6 +253,8 @@ class Relays:
                 "public_url": RelayUrl.parse(f"{'https' if tls else 'http'}://{url_host}:{port}"),
             }
         chosen["quic_identity"] = None if certificate is None else QadIdentity.from_pem(*certificate)
+        if captive:
+            chosen["captive_bind"] = any_address(CAPTIVE_PORT)
         config = RelayConfig(**{**chosen, "ssl": ssl, "token": token, **options})
         trust = self.authority.client_context() if config.ssl is not None else None
         relay = RunningRelay(self.portal, where, config, trust, authority)

@@ -12,8 +12,8 @@ from pytest_iroh import Endpoints
 from pytest_iroh.relays import Relays, RunningRelay
 
 #: Seconds until payload flows again after a change that nobody is told of, and until it goes straight again
-#: once it can: rounds of pings get rare while the relay carries everything.
-HEALED, UPGRADED = 5.0, 10.0
+#: once it can: generous, as rounds of pings get rare while the relay carries everything, and machines are busy.
+HEALED, UPGRADED = 20.0, 40.0
 #: Bytes that have to come back.
 SOME = 200_000
 

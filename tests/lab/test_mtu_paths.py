@@ -9,23 +9,21 @@ from netns_fixtures import Firewall, Host, Lab, Router
 from pytest_iroh import Endpoints
 
 BOTH_ROLES = pytest.mark.parametrize("narrow", ["client", "server"])
-#: Each role once over each family.
+#: Each role, each family, each kind of router once.
 ROLES_AND_FAMILIES = pytest.mark.parametrize(
     ("narrow", "family", "told"),
     [
         ("client", "v4", True),
-        ("server", "v6", True),
-        ("client", "v6", False),
-        ("server", "v4", False),
+        ("server", "v6", False),
     ],
-    ids=["client-v4-icmp", "server-v6-icmp", "client-v6-black-hole", "server-v4-black-hole"],
+    ids=["client-v4-icmp", "server-v6-black-hole"],
 )
 #: What a path is tried with (EndpointConfig.max_mtu), and the least that every path carries.
 LARGE, BASE = 1452, 1200
 #: Bytes that come back before the change, and after it.
 SOME = 200_000
-#: Seconds for them after the path shrank.
-WITHIN = 5.0
+#: Seconds for them after the path shrank; it takes one or two, where the machine has nothing else to do.
+WITHIN = 20.0
 
 
 class Shrinking:

@@ -55,8 +55,8 @@ class Transfer:
                 task.cancel()
 
     async def more(self, size: int, within: float) -> None:
-        """Wait until so many more bytes are back. Raises AssertionError with how far it got."""
-        goal = self.back + size
+        """Wait until so many bytes are back that are written from now on. Raises AssertionError."""
+        goal = self.sent + size
         await self.until(lambda: self.back >= goal, within, f"only {size} more bytes were asked for")
 
     async def until(self, holds: Callable[[], bool], within: float, what: str) -> None:

@@ -12,7 +12,7 @@ from doc_kit import ROOT, Snippet, documents, name_of, snippets
 
 from iroh_py import testing
 from iroh_py.testing.nat_table import KINDS
-from netns_fixtures import Host, Interface, Lab, LabError, Nat, NatKind, NodeFirewall, Router
+from netns_fixtures import CaptivePortal, Host, Interface, Lab, LabError, Nat, NatKind, NodeFirewall, Router
 from netns_fixtures import errors as lab_errors
 from netns_fixtures.presets import LINKS
 from netns_fixtures.process import HostProcess
@@ -95,11 +95,15 @@ def test_lab_page_names_every_handle_and_verb() -> None:
         "describe_condition",
         "describe_mtu",
         "describe",
+        "describe_portal",
         "set_portal",
+        "start",
+        "wait_started",
+        "close",
         "spawn",
         "host",
     }  # not for users; "host" is in each example
-    names = set(public_names(Host, Interface, Router, Nat, NodeFirewall, HostProcess)) - inner
+    names = set(public_names(Host, Interface, Router, Nat, NodeFirewall, CaptivePortal, HostProcess)) - inner
     page = doc("lab.md")
     missing = {name for name in names if not re.search(rf"\b{name}\b", page)}
     # They feed the object from the pump's thread, or say again what a documented name says.
