@@ -1,0 +1,143 @@
+"""How labs grow: time to build and to tear down, and memory, by the number of nodes; beside munet from PyPI.
+
+    python benchmarks/scale.py [--json] [--rounds 5] [--sizes 2,10,50,200,220] [--no-munet]
+
+One size after the other, each several times; a round waits until the kernel has taken the last lab apart, so that it
+measures its own work. Memory: what the kernel's slabs (namespaces, interfaces, rules) and the agent grew by while the
+lab was open; the slabs are the machine's, so other work on it shows. 220 nodes are 200 hosts behind 20 NATs. "Growth"
+is how much more a node costs in the largest lab than in one of 10: linear is 1. munet's labs have one switch and no
+routing (its smallest form), of sizes that it manages.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import lab as small  # the benchmark beside this one
+
+from netns_fixtures import Lab
+from netns_fixtures.client import shared_agent
+
+#: munet crashes too often beyond this.
+MUNET_MAX = 50
+#: Seconds for the kernel to take a lab apart, per node, and at least: 5 ms per cable, twice that for a busy machine.
+SETTLE_PER_NODE = 0.01
+SETTLE = 0.8
+NATS = ("moderate", "strict", "none", "open")
+#: Hosts behind one router.
+PER_ROUTER = 10
+
+
+def main() -> None:
+    """Measure, and print for people or as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--sizes", default="2,10,50,200,220", help="numbers of nodes")
+    parser.add_argument("--no-munet", action="store_true", help="measure only ours")
+    options = parser.parse_args()
+    sizes = [int(size) for size in options.sizes.split(",")]
+    results = measure(sizes, options.rounds, munet=not options.no_munet)
+    if options.json:
+        print(json.dumps(results, indent=2))
+        return
+    print(f"{'nodes':>6} {'build ms':>20} {'tear down ms':>14} {'kernel MB':>10} {'agent MB':>9}   munet")
+    for row in results["rows"]:
+        build = f"{row['build']['median']:.0f} ({row['build']['min']:.0f}-{row['build']['max']:.0f})"
+        theirs = row.get("munet", "")
+        print(
+            f"{row['nodes']:>6} {build:>20} {row['tear down']['median']:>14.1f} {row['kernel_mb']:>10.1f}"
+            f" {row['agent_mb']:>9.1f}   {theirs}"
+        )
+    print(f"growth per node: build {results['growth']['build']}, kernel memory {results['growth']['memory']}")
+
+
+def measure(sizes: list[int], rounds: int, *, munet: bool) -> dict[str, Any]:
+    """A row per size, and how a node's cost grows from 10 nodes to the largest lab."""
+    shared_agent()
+    _round(2)  # imports, and the agent's first lab
+    rows = []
+    for size in sizes:
+        row = _size(size, rounds)
+        if munet and size <= MUNET_MAX:
+            found = small.munet_times(small._munet_python(), size, 3 if size <= 10 else 1)
+            row["munet"] = _munet_words(found)
+        rows.append(row)
+    return {"rows": rows, "growth": _growth(rows)}
+
+
+def _size(nodes: int, rounds: int) -> dict[str, Any]:
+    found = [_round(nodes) for _ in range(rounds)]
+    return {
+        "nodes": nodes,
+        "build": small._stats([each[0] for each in found]),
+        "tear down": small._stats([each[1] for each in found]),
+        "kernel_mb": round(median(each[2] for each in found), 1),
+        "agent_mb": round(median(each[3] for each in found), 1),
+    }
+
+
+def _round(nodes: int) -> tuple[float, float, float, float]:
+    """Milliseconds to build and to tear down; MB of the kernel and of the agent while the lab was open."""
+    lab = Lab()
+    _describe(nodes, lab)
+    slab, agent = _slab(), _resident()
+    build = small._timed(lab.build)
+    slab, agent = _slab() - slab, _resident() - agent
+    close = small._timed(lab.close)
+    time.sleep(max(SETTLE, nodes * SETTLE_PER_NODE))
+    return build, close, slab, agent
+
+
+def _describe(nodes: int, lab: Lab) -> None:
+    """Routers with up to ten hosts each."""
+    wanted = max(1, round(nodes / (PER_ROUTER + 1)))
+    routers = [lab.router(f"r{n}", nat=NATS[n % len(NATS)]) for n in range(wanted)]
+    for number in range(nodes - wanted):
+        lab.host(f"h{number}", uplink=routers[number % wanted])
+
+
+def _slab() -> float:
+    return _field(Path("/proc/meminfo"), "Slab:") / 1024
+
+
+def _resident() -> float:
+    return _field(Path(f"/proc/{shared_agent().pid}/status"), "VmRSS:") / 1024
+
+
+def _field(path: Path, name: str) -> int:
+    """A number of kB out of a file of the kernel."""
+    return next(int(line.split()[1]) for line in path.read_text().splitlines() if line.startswith(name))
+
+
+def _growth(rows: list[dict[str, Any]]) -> dict[str, float | None]:
+    base = next((row for row in rows if row["nodes"] == 10), None)
+    last = rows[-1]
+    if base is None or base is last:
+        return {"build": None, "memory": None}
+
+    def ratio(value: str) -> float:
+        first, final = (
+            (row["build"]["min"] if value == "build" else row["kernel_mb"]) / row["nodes"]
+            for row in (base, last)
+        )
+        return round(final / first, 2) if first > 0 else float("nan")
+
+    return {"build": ratio("build"), "memory": ratio("memory")}
+
+
+def _munet_words(found: dict[str, Any]) -> str:
+    if "build" not in found:
+        return f"crashed ({found['crashes']})"
+    return (
+        f"{found['build']['median']:.0f} / {found['tear down']['median']:.0f} ms, crashes {found['crashes']}"
+    )
+
+
+if __name__ == "__main__":
+    main()
