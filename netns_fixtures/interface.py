@@ -20,7 +20,7 @@ Direction = Literal["both", "egress", "ingress"]
 _CLEAR = LinkCondition()
 
 
-@handle(but=("describe_mtu",))
+@handle(but=("apply_condition", "describe_mtu"))
 class Interface:
     """One end of a cable. Every verb takes effect before it returns, and is an event of the lab."""
 
@@ -167,7 +167,7 @@ class Interface:
         egress = self._egress if direction == "ingress" else wanted
         ingress = self._ingress if direction == "egress" else wanted
         with self.lab.changing():
-            self._impair(egress, ingress)
+            self.apply_condition(egress, ingress)
             where = "" if direction == "both" else f" ({direction})"
             self._tell(
                 "condition", f"is now {wanted}{where}", condition=wanted.as_dict(), direction=direction
@@ -219,7 +219,8 @@ class Interface:
         self.plug.spliced = splice.end_b
         return [splice]
 
-    def _impair(self, egress: LinkCondition, ingress: LinkCondition) -> None:
+    def apply_condition(self, egress: LinkCondition, ingress: LinkCondition) -> None:
+        """What :meth:`condition` does, without an event: for verbs that tell their own."""
         if self.plug.spliced is not None:
             self.lab.apply([SetCondition(self.plug.port, egress, ingress)])
         elif not (egress.is_clear and ingress.is_clear):

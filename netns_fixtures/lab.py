@@ -29,6 +29,7 @@ from netns_fixtures.nat import NatConfig, NatKind, nat_config
 from netns_fixtures.ops import Op, Splice
 from netns_fixtures.plug import Plug
 from netns_fixtures.ra.config import Slaac
+from netns_fixtures.regions import Region, RegionLinks, RegionVerbs
 from netns_fixtures.router import Router
 from netns_fixtures.tape import Tape
 from netns_fixtures.topology import RouterPlan, Topology
@@ -49,7 +50,7 @@ class LabService(Protocol):
 
 
 @handle(also=("router", "host"), but=("apply", "await_configured", "close", "add_service", "remove_service"))
-class Lab:
+class Lab(RegionVerbs):
     """Hosts and routers around an internet exchange. A context manager; or call :meth:`close`.
 
     ``router()`` and ``host()`` only describe; the first verb that needs the kernel (or :meth:`build`) makes
@@ -64,6 +65,8 @@ class Lab:
         self.topology = Topology()
         self.routers: dict[str, Router] = {}
         self.hosts: dict[str, Host] = {}
+        self.regions: dict[str, Region] = {}
+        self._region_links = RegionLinks(self)
         self.number = 0
         self.dns = LabDns(self)
         #: What deadlines of the hosts' processes are multiplied by, for slow machines.
@@ -110,6 +113,7 @@ class Lab:
         firewall: str | Firewall | None = None,
         mtu: int | None = None,
         port_mapping: str | Sequence[str] | None = None,
+        region: str | Region | None = None,
     ) -> Router:
         """A router: ``nat`` is a NatConfig or a preset (none, open, moderate, strict, cgnat, home, ...);
         ``upstream`` None is the internet exchange.
@@ -121,7 +125,8 @@ class Lab:
         ``ipv6_nat`` translates such a LAN's addresses: nptv6 or nat66.
         ``delay`` (seconds one way) and ``loss`` (0..1) impair its uplink. ``firewall`` is a preset's name,
         "captive-portal", or a Firewall; ``mtu``: bytes of the largest packet that it forwards. ``port_mapping``: what
-        hosts can ask it for ports with, of "pcp", "nat-pmp", "upnp", or "all". Raises TopologyError.
+        hosts can ask it for ports with, of "pcp", "nat-pmp", "upnp", or "all". ``region``: where it is,
+        instead of ``upstream``. Raises TopologyError.
         """
         if not nat_config(nat).translates and nat64:
             nat = NatKind.OPEN  # what is translated to IPv4 comes from the router's own address
@@ -133,7 +138,7 @@ class Lab:
         )
         with self._lock:
             self._check_open()
-            parent = self._plan_of(upstream)
+            parent = self._plan_of(upstream if region is None else self._place(region, upstream))
             if nat == NatKind.CGNAT:
                 parent = self.topology.add_router(
                     f"{name}-carrier", nat, parent, ipv6=ipv6, carrier_lan=True, ip=ip.of_carrier
@@ -279,6 +284,18 @@ class Lab:
                 yield
             finally:
                 self._verb = outer
+
+    @contextlib.contextmanager
+    def describing(self) -> Iterator[None]:
+        """Hold the lab still while something is described."""
+        with self._lock:
+            self._check_open()
+            yield
+
+    @property
+    def is_built(self) -> bool:
+        """Whether the kernel has a part in it already: what is described now is made at the next verb."""
+        return self._agent is not None
 
     def apply(self, ops: Sequence[Op]) -> None:
         """Carry out steps, after what is not yet built. A lab that cannot be built is closed."""

@@ -31,6 +31,7 @@ from netns_fixtures.addressing import (
     SubnetPlan,
     mac_of,
 )
+from netns_fixtures.backbone import Backbone, RegionLink, networks_of
 from netns_fixtures.errors import TopologyError
 from netns_fixtures.family import Family, IpSettings
 from netns_fixtures.nat import LAN, WAN, NatConfig, NatKind, nat_config, nat_label
@@ -131,6 +132,8 @@ class Topology:
         self._nodes = count(FABRIC + 1)
         self._indices = count(FIRST_INDEX)
         self._limits = PathLimits()
+        self.backbone = Backbone()
+        self._regions: dict[str, RouterPlan] = {}
         #: Interfaces that will configure themselves and have not been waited for.
         self.unconfigured: list[Plug] = []
         self.pending: list[Op] = [AddNode(FABRIC, "fabric", _FABRIC)]
@@ -175,6 +178,26 @@ class Topology:
         self.pending += [SetSysctls(node, settings, needed=True)] if settings else []
         self.pending += self.sync_routes()
         return router
+
+    def add_region(self, name: str) -> RouterPlan:
+        """A region: a router at the exchange on whose LAN others have their uplinks."""
+        _check_interface_name(name)  # links to it have its name
+        if name in (WAN, LAN):
+            raise TopologyError(f"{name!r} is no name for a region: its router has an interface of that name")
+        plan = self.add_router(name, NatKind.NONE, None)
+        self._regions[name] = plan
+        return plan
+
+    def add_region_link(self, a: RouterPlan, b: RouterPlan) -> RegionLink:
+        """A cable between two regions, in subnets of its own, and the routes over it."""
+        segment = self._segment(f"{a.name}-{b.name}", self.subnets.public())
+        segment.v6 = AddressPool(self.subnets.v6())
+        ends = [self._plug(x.node, x.name, y.name, segment, None) for x, y in ((a, b), (b, a))]
+        for plug in ends:
+            self.pending += [SetLink(plug.node, plug.index, up=True), *plug.lease_ops()]
+        link = self.backbone.add(*ends)
+        self.pending += self.sync_routes()
+        return link
 
     def add_host(
         self,
@@ -233,6 +256,7 @@ class Topology:
                 yield router.wan
         for host in self.hosts.values():
             yield from host.plugs.values()
+        yield from self.backbone.plugs()
 
     def next_index(self) -> int:
         """An interface index that is unique in this lab."""
@@ -299,10 +323,17 @@ class Topology:
         wanted: dict[Plug, list[tuple[str, str]]] = {
             r.lan: [] for r in (self.exchange, *self.routers.values())
         }
-        for router in self.routers.values():
-            for plug, destination, gateway in self._lan_routes(router):
-                wanted[plug].append((destination, gateway))
+        found = [route for router in self.routers.values() for route in self._lan_routes(router)]
+        if self._regions:
+            wanted |= {plug: [] for plug in self.backbone.plugs()}
+            found += self.backbone.routes(networks_of(self._regions, found, self._outsides))
+        for plug, destination, gateway in found:
+            wanted[plug].append((destination, gateway))
         return [op for plug, routes in wanted.items() for op in plug.route_ops(routes)]
+
+    def _outsides(self, name: str) -> list[str]:
+        wan = self.routers[name].wan
+        return [address.ip for address in wan.addresses] if wan is not None else []
 
     def limit_ops(self, *, changed: bool) -> list[Op]:
         """Make the routes that limit packets what the description now needs; called after every change."""

@@ -92,6 +92,7 @@ def test_lab_page_names_every_handle_and_verb() -> None:
     inner = {
         "plan",
         "plug",
+        "apply_condition",
         "describe_condition",
         "describe_mtu",
         "describe",
