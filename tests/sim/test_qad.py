@@ -186,9 +186,11 @@ def test_first_packets_that_do_not_decrypt_leave_nothing_behind() -> None:
     assert counters.bad_packets + counters.refused == HEADER * 8
 
 
-def stranger(network: QadNetwork, alpn: str) -> QuicConnection:
+def stranger(network: QadNetwork, alpn: str, token: bytes = b"") -> QuicConnection:
     """A QUIC client that knows nothing of address discovery, after half a second."""
-    configuration = QuicConfiguration(alpn_protocols=[alpn], verify_mode=0, server_name="relay.test")
+    configuration = QuicConfiguration(
+        alpn_protocols=[alpn], verify_mode=0, server_name="relay.test", token=token
+    )
     client = QuicConnection(configuration=configuration)
     client.connect(RELAY, network.now)
     for _ in range(10):
@@ -217,3 +219,12 @@ def test_client_without_the_extension_is_told_nothing() -> None:
     assert any(isinstance(event, HandshakeCompleted) for event in iter(client.next_event, None))
     assert client._close_event is None
     assert network.server.counters.reports == 0
+
+
+@pytest.mark.parametrize("retry_above", [64, 0])
+def test_token_of_another_server_counts_as_none(retry_above: int) -> None:
+    """A client keeps what the relay before us gave it; with a crowd inside it gets a Retry like anybody."""
+    network = QadNetwork(make_server(retry_above=retry_above))
+    client = stranger(network, ALPN, token=b"given by somebody else")
+    assert client._handshake_complete
+    assert network.server.counters.retries == (retry_above == 0)

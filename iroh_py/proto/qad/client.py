@@ -5,8 +5,6 @@ Kept open it also tells a change: the relay reports again when the client's pack
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from aioquic import tls
 from aioquic.quic.configuration import QuicConfiguration
 
@@ -90,10 +88,6 @@ class QadClient:
     def closed(self) -> bool:
         """Whether it is over."""
         return self._engine.over
-
-    def cids(self) -> Sequence[bytes]:
-        """The destination ids of packets for this connection."""
-        return self._engine.local_cids()
 
     def receive(self, now: float, datagram: bytes) -> None:
         """Handle one UDP payload that came from the relay; garbage is dropped."""

@@ -152,18 +152,17 @@ class QadServer:
         if header is None:
             self.counters.bad_packets += 1
             return None
-        original: bytes | None = header.destination_cid
-        retry_cid: bytes | None = None
-        if header.token:
-            original = self._tokens.open(now, source.addr, header.token, header.destination_cid)
-            retry_cid = header.destination_cid
-        elif len(self._handshaking) >= self.limits.retry_above:
+        # A token that is not ours counts as none (RFC 9000 section 8.1.3): it may be one of the relay before us.
+        original = self._tokens.open(now, source.addr, header.token, header.destination_cid)
+        if original is None and len(self._handshaking) >= self.limits.retry_above:
             self._retry(now, header, source)
             return None
-        if original is None or not self._has_room(now):
+        if not self._has_room(now):
             self.counters.refused += 1
             return None
-        return self._add(now, original, retry_cid)
+        if original is None:
+            return self._add(now, header.destination_cid, None)
+        return self._add(now, original, header.destination_cid)
 
     def _add(self, now: float, original: bytes, retry_cid: bytes | None) -> _Client:
         engine = QadEngine(
