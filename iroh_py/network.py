@@ -203,7 +203,8 @@ class Network(Protocol):
 class SocketFactory(Protocol):
     """Anything that opens sockets in a network of its own, such as a lab host.
 
-    Also needed: ``name``. Optional: ``resolve(host) -> list[str]`` (sync or async) for names.
+    Also needed: ``name``. Optional: ``resolve(host) -> list[str]`` (sync or async) for names, and
+    ``nameservers``, addresses of the name servers there, for DNS discovery.
     """
 
     @property

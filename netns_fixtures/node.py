@@ -98,10 +98,11 @@ class Node:
         return Entered(fd, self.name)
 
     def resolve(self, host: str) -> list[str]:
-        """Addresses of a name, IPv4 first, as the lab's name server answers this node: real DNS packets.
+        """Addresses of a name, as the lab's name server answers this node: real DNS packets.
 
-        An IP literal gives itself. Blocks for some seconds where no answer comes. Raises gaierror (an
-        OSError): EAI_NONAME for a name without addresses, EAI_AGAIN where the name server could not tell.
+        IPv4 comes first, unless the node has none. An IP literal gives itself. Blocks for some seconds
+        where no answer comes. Raises gaierror (an OSError): EAI_NONAME for a name without addresses,
+        EAI_AGAIN where the name server could not tell.
         """
         return self.lab.dns.resolve(self, host)
 

@@ -69,7 +69,7 @@ def endpoints(
     """Binds endpoints in lab hosts, simulated hosts or here, connects them, and closes all, newest first."""
     from pytest_iroh.endpoints import Endpoints
 
-    for needed in ("lab", "relay"):
+    for needed in ("lab", "relay", "discovery_service"):
         if needed in request.fixturenames:
             request.getfixturevalue(needed)  # made before us, it is closed after us
     run = virtual.run_of(request.node)

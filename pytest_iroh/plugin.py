@@ -25,6 +25,7 @@ from pytest_iroh import (
 from pytest_iroh import collectors as collectors  # registers them
 from pytest_iroh import repro as repro
 from pytest_iroh.attempt import Attempt
+from pytest_iroh.discovery_fixture import discovery_service as discovery_service
 from pytest_iroh.fixtures import endpoint_config as endpoint_config
 from pytest_iroh.fixtures import endpoints as endpoints
 from pytest_iroh.fixtures import heals as heals

@@ -15,7 +15,7 @@ from iroh_py.discovery.dns_client import look_up_txt
 from iroh_py.errors import DiscoveryError, LocalProtocolError, TicketError
 from iroh_py.io.system import SystemNetwork
 from iroh_py.keys import NodeId
-from iroh_py.network import Addr
+from iroh_py.network import Addr, Network
 from iroh_py.proto.node_info import NodeInfo, dns_name
 
 #: The zones of number 0, for production and for tests.
@@ -30,9 +30,10 @@ _RESOLV_CONF = "/etc/resolv.conf"
 class DnsDiscovery:
     """Looks nodes up as TXT records at ``_iroh.<z-base-32 node id>.<origin>``; it publishes nothing.
 
-    ``nameservers``: addresses, each with or without a port; by default those of ``/etc/resolv.conf``, read
-    anew for each question, since a network change may change them. Raises LocalProtocolError for a name
-    server that is no IP address.
+    ``nameservers``: addresses, each with or without a port; by default those that the endpoint's network
+    tells (a lab host does), on the system's network those of ``/etc/resolv.conf``. Either is read anew for
+    each question, since a network change may change them. Raises LocalProtocolError for a name server that
+    is no IP address.
     """
 
     def __init__(
@@ -49,16 +50,22 @@ class DnsDiscovery:
     async def start(self, site: Site) -> DnsService:
         """Begin to work for an endpoint.
 
-        Raises LocalProtocolError for a network other than the system's if no name server was given: the
-        system's file belongs to the system's network.
+        Raises LocalProtocolError for a network other than the system's if no name server was given, and it
+        tells none: the system's file belongs to the system's network.
         """
         default = self.resolv_conf == _RESOLV_CONF
-        if not self.nameservers and default and not isinstance(site.network, SystemNetwork):
+        if default and not self.servers(site.network) and not isinstance(site.network, SystemNetwork):
             raise LocalProtocolError(
                 f"DnsDiscovery needs nameservers=[...] on {site.network.name}: {_RESOLV_CONF} "
                 "tells only those of the system's own network"
             )
         return DnsService(self, site)
+
+    def servers(self, network: Network) -> tuple[Addr, ...]:
+        """The name servers that were given, or that the network tells; empty where only a file can tell."""
+        if self.nameservers or self.resolv_conf != _RESOLV_CONF:
+            return self.nameservers
+        return tuple(_server(server) for server in getattr(network, "nameservers", ()))
 
 
 class DnsService(DiscoveryService):
@@ -75,7 +82,8 @@ class DnsService(DiscoveryService):
         """Yield what the TXT records of a node say; nothing if it has none."""
         self.counters.asked += 1
         name = dns_name(node_id, self._options.origin)
-        servers = self._options.nameservers or read_nameservers(self._options.resolv_conf)
+        options = self._options
+        servers = options.servers(self._site.network) or read_nameservers(options.resolv_conf)
         try:
             answer = await look_up_txt(
                 self._site.network, name, servers, rng=self._site.rng, counters=self.counters

@@ -34,6 +34,11 @@ class SocketNetwork:
         """The factory's name."""
         return str(self._factory.name)
 
+    @property
+    def nameservers(self) -> tuple[str, ...]:
+        """Addresses of the name servers that hold in this network, as far as the factory tells (``nameservers``)."""
+        return tuple(getattr(self._factory, "nameservers", ()))
+
     def time(self) -> float:
         """Seconds on the monotonic clock."""
         return time.monotonic()

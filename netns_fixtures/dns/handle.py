@@ -219,12 +219,13 @@ class LabDns:
 
         try:
             self.start()
-            return look_up(opened, self.addresses_for(node), host)
+            servers = self.addresses_for(node)
+            return look_up(opened, servers, host, six_first=servers[0] == self.ip6)
         except (LabClosed, AgentDied) as error:
             raise socket.gaierror(socket.EAI_FAIL, str(error)) from None
 
     def addresses_for(self, node: Node) -> tuple[str, ...]:
-        """Its addresses in the order in which a node should try them."""
+        """Its addresses in the order in which a node should try them: first what a node without IPv4 can reach."""
         only_six = not getattr(node, "ip", "") and getattr(node, "ip6", None)
         return (self.ip6, self.ip) if only_six else (self.ip, self.ip6)
 

@@ -33,14 +33,14 @@ _KINDS = (dns.rdatatype.A, dns.rdatatype.AAAA)
 _FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 
 
-def look_up(opener: Opener, servers: Sequence[str], host: str) -> list[str]:
-    """Addresses of a name, IPv4 first. Raises gaierror: EAI_NONAME, EAI_AGAIN."""
+def look_up(opener: Opener, servers: Sequence[str], host: str, *, six_first: bool = False) -> list[str]:
+    """Addresses of a name, IPv4 first unless ``six_first``. Raises gaierror: EAI_NONAME, EAI_AGAIN."""
     failure: str | None = None
     for name in _candidates(host):
         question = _Question(opener, servers, name)
         addresses = question.ask()
         if addresses:
-            return addresses
+            return sorted(addresses, key=lambda ip: (":" in ip) is not six_first)
         failure = failure or question.failure
     if failure is not None:
         raise socket.gaierror(socket.EAI_AGAIN, f"cannot resolve {host!r} now: {failure}")

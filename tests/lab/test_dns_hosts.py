@@ -64,6 +64,19 @@ def test_curl_fetches_by_name(lab: Lab) -> None:
         web.kill_and_wait()
 
 
+def test_curl_reaches_an_ipv4_host_from_an_ipv6_network_by_name() -> None:
+    """DNS64 and NAT64 of one router fit together: the phone has no IPv4, the server no IPv6."""
+    curl = program("curl")
+    with Lab(name="six") as lab:
+        phone = lab.host("phone", uplink=lab.router("mobile", nat="moderate", family="v6", nat64=True))
+        server = lab.host("server", uplink=lab.router("centre", ipv6=False))
+        web = server.popen([sys.executable, "-u", "-m", "http.server", "8000", "--bind", "0.0.0.0"])
+        web.wait_for_output("Serving", PATIENCE)
+        seen = phone.popen([curl, "-sS", "-o", "/dev/null", "-w", "%{remote_ip}", "http://server:8000/"])
+        assert lab.routers["mobile"].nat64 is not None
+        assert seen.check(PATIENCE) == lab.routers["mobile"].nat64.address(server.ip)
+
+
 def test_function_resolves_by_the_lab(lab: Lab) -> None:
     """``host.run``, also in a router; names that were set; and back from an address."""
     server = lab.hosts["server"]

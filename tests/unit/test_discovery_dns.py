@@ -278,6 +278,23 @@ async def test_other_network_needs_its_name_servers_given() -> None:
     assert await DnsDiscovery(ORIGIN, nameservers=["192.0.2.53"]).start(site(network=network))
 
 
+async def test_other_network_may_tell_its_name_servers(tmp_path: Path) -> None:
+    """As a lab host does; what was given to the discovery counts more."""
+
+    class Host:
+        name = "laptop"
+        nameservers = ("192.0.2.53", "2001:db8::53")
+
+        def socket(self, family: int, type: int, proto: int = 0) -> object:
+            raise AssertionError("nothing is sent")
+
+    network = SocketNetwork(Host())
+    assert await DnsDiscovery(ORIGIN).start(site(network=network))
+    assert DnsDiscovery(ORIGIN).servers(network) == (("192.0.2.53", 53), ("2001:db8::53", 53))
+    assert DnsDiscovery(ORIGIN, nameservers=["192.0.2.9"]).servers(network) == (("192.0.2.9", 53),)
+    assert DnsDiscovery(ORIGIN, resolv_conf=str(tmp_path / "mine")).servers(network) == ()
+
+
 def test_name_server_must_be_an_address() -> None:
     """A host name would need a name server."""
     with pytest.raises(LocalProtocolError, match=r"'dns\.example' is no IP address"):
