@@ -52,16 +52,6 @@ class Host(Node):
         """Its first interface."""
         return next(iter(self.interfaces.values()))
 
-    def resolve(self, host: str) -> list[str]:
-        """Addresses of a name as the lab's name server answers this host: IPv4 first, or without IPv4 last.
-
-        An IP literal gives itself. Behind a NAT64 a name that has only IPv4 has IPv6 addresses, too (DNS64).
-        Blocks for some seconds where no answer comes. Raises gaierror (an OSError): EAI_NONAME for a name without
-        addresses, EAI_AGAIN where the name server could not tell.
-        """
-        found = super().resolve(host)
-        return found if self.ip else sorted(found, key=lambda ip: ":" not in ip)
-
     def interface(self, name: str | None = None) -> Interface:
         """The interface of that name. Raises TopologyError naming those that exist."""
         if name is None:
