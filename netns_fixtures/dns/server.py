@@ -49,7 +49,8 @@ class DnsServer:
         self._udp, self._tcp = udp, tcp
         self._loop = asyncio.new_event_loop()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._connections = 0
+        #: Accepted; a task that is cancelled before it began closes nothing.
+        self._connections: set[socket.socket] = set()
         self._failed: Exception | None = None
         ready = threading.Event()
         self._thread = threading.Thread(target=self._main, args=(ready,), name=f"dns of {name}", daemon=True)
@@ -74,7 +75,7 @@ class DnsServer:
         except Exception as error:  # raised by close(): a thread has nobody to tell
             self._failed = error
         finally:
-            for sock in (*self._udp, *self._tcp):
+            for sock in (*self._udp, *self._tcp, *self._connections):
                 sock.close()
             self._loop.close()
             ready.set()
@@ -88,10 +89,10 @@ class DnsServer:
             self._loop.add_reader(sock, self._receive, sock)
         for sock in self._tcp:
             sock.setblocking(False)
-            self._keep(self._accept(sock))
+            self._loop.add_reader(sock, self._accept, sock)
         ready.set()
         await self._stopping.wait()
-        for sock in self._udp:
+        for sock in (*self._udp, *self._tcp):
             self._loop.remove_reader(sock)
         for task in self._tasks:
             task.cancel()
@@ -110,31 +111,35 @@ class DnsServer:
                 self._failed = self._failed or error
                 return
 
-    async def _accept(self, listener: socket.socket) -> None:
-        while True:
-            sock, address = await self._loop.sock_accept(listener)
-            if self._connections >= MAX_CONNECTIONS:
-                sock.close()
-                continue
-            self._connections += 1
-            self._keep(self._converse(sock, str(address[0])))
+    def _accept(self, listener: socket.socket) -> None:
+        # Not sock_accept(): cancelled at the wrong moment, that loses the connection without closing it.
+        try:
+            sock, address = listener.accept()
+        except OSError:
+            return  # the client left before we came
+        if len(self._connections) >= MAX_CONNECTIONS:
+            sock.close()
+            return
+        sock.setblocking(False)
+        self._connections.add(sock)
+        self._keep(self._converse(sock, str(address[0])))
 
     async def _converse(self, sock: socket.socket, client: str) -> None:
         """One TCP connection: questions one after the other, each answered before the next is read."""
         try:
-            with sock:
-                while True:
+            while True:
+                async with asyncio.timeout(IDLE_TIMEOUT):
+                    length = int.from_bytes(await self._read(sock, 2), "big")
+                    data = await self._read(sock, length)
+                answer = await self._answer(data, client, tcp=True)
+                if answer is not None:
                     async with asyncio.timeout(IDLE_TIMEOUT):
-                        length = int.from_bytes(await self._read(sock, 2), "big")
-                        data = await self._read(sock, length)
-                    answer = await self._answer(data, client, tcp=True)
-                    if answer is not None:
-                        async with asyncio.timeout(IDLE_TIMEOUT):
-                            await self._loop.sock_sendall(sock, len(answer).to_bytes(2, "big") + answer)
+                        await self._loop.sock_sendall(sock, len(answer).to_bytes(2, "big") + answer)
         except (OSError, EOFError):
             pass  # it left, or was idle for too long
         finally:
-            self._connections -= 1
+            self._connections.discard(sock)
+            sock.close()
 
     async def _read(self, sock: socket.socket, size: int) -> bytes:
         data = b""
