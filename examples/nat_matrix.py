@@ -1,5 +1,7 @@
 """Which pairs of NATs can two plain UDP sockets punch through? Tried on a kernel, not looked up.
 
+Names of other presets may follow: open address-restricted symmetric.
+
 $ python examples/nat_matrix.py
               none      open  moderate    strict     cgnat
     none       yes       yes       yes       yes       yes
@@ -11,6 +13,7 @@ moderate       yes       yes       yes        no       yes
 
 import select
 import socket
+import sys
 
 from netns_fixtures import Host, Lab, NatKind
 
@@ -42,10 +45,13 @@ def punch(left: Host, right: Host, server: Host) -> str:
     return "yes"
 
 
+kinds = sys.argv[1:] or list(NatKind)
+width = max(map(len, kinds))
+cell = max(9, width)
 with Lab("matrix") as lab:
     server = lab.host("server", uplink=lab.router("centre"))
-    left = {kind: lab.host(f"left-{kind}", uplink=lab.router(f"l-{kind}", nat=kind)) for kind in NatKind}
-    right = {kind: lab.host(f"right-{kind}", uplink=lab.router(f"r-{kind}", nat=kind)) for kind in NatKind}
-    print(" " * 8, *(f"{kind:>9}" for kind in NatKind))
+    left = {kind: lab.host(f"left-{kind}", uplink=lab.router(f"l-{kind}", nat=kind)) for kind in kinds}
+    right = {kind: lab.host(f"right-{kind}", uplink=lab.router(f"r-{kind}", nat=kind)) for kind in kinds}
+    print(" " * width, *(f"{kind:>{cell}}" for kind in kinds))
     for kind, host in left.items():
-        print(f"{kind:>8}", *(f"{punch(host, other, server):>9}" for other in right.values()))
+        print(f"{kind:>{width}}", *(f"{punch(host, other, server):>{cell}}" for other in right.values()))

@@ -17,7 +17,7 @@ from netns_fixtures.agent.rights import user_namespace_remedy
 from netns_fixtures.agent.syscalls import CLONE_NEWNET, CLONE_NEWPID, CLONE_NEWUSER, unshare
 from netns_fixtures.errors import LabError
 from netns_fixtures.features import Feature
-from netns_fixtures.nat import NatKind, nat_config
+from netns_fixtures.nat import NatConfig, NatKind, nat_config
 from netns_fixtures.nat.rules import NatRules
 from netns_fixtures.ops import AddAddress, AddBridge, AddCable, SetLink
 from netns_fixtures.wire.tap import open_tap
@@ -93,6 +93,12 @@ def _nft_nat(_namespace: NetworkNamespace) -> str:
     for kind in (NatKind.OPEN, NatKind.STRICT, NatKind.MODERATE):
         _load(NatRules(nat_config(kind), "203.0.113.10").text(replace=True))
     return "mapping and filtering of all kinds"
+
+
+def _nat_tables(_namespace: NetworkNamespace) -> str:
+    config = NatConfig(mapping="adm", filtering="adf", hairpin=True, timeout=5, lifetime=9)
+    _load(NatRules(config, "203.0.113.10").text())
+    return "conntrack zones by nftables maps"
 
 
 def _conntrack_flush(namespace: NetworkNamespace) -> str:
@@ -190,6 +196,12 @@ _PROBES = (
         _nft_nat,
         "run: sudo modprobe -a nft_nat nft_masq nf_conntrack",
         True,
+    ),
+    _Probe(
+        "nat_tables",
+        "NATs by all axes, with timers",
+        _nat_tables,
+        "use a kernel with CONFIG_NF_CONNTRACK_ZONES; the kinds open, moderate, strict, cgnat work without",
     ),
     _Probe("conntrack_flush", "rebind NATs", _conntrack_flush, "run: sudo modprobe nf_conntrack_netlink"),
     _Probe("wire", "impair links in userspace", _wire, "run: sudo modprobe af_packet"),
