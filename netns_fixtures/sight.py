@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from netns_fixtures.errors import TopologyError
 from netns_fixtures.firewall import network_of
-from netns_fixtures.plug import Plug
+from netns_fixtures.ipv6_nat import Ipv6Nat
+from netns_fixtures.prefixes import routed_prefixes
 
 if TYPE_CHECKING:
+    from netns_fixtures.interface import Interface
     from netns_fixtures.node import Node
     from netns_fixtures.topology import RouterPlan
 
@@ -17,14 +20,18 @@ if TYPE_CHECKING:
 def seen_addresses(viewer: Node, end: Node | str | None) -> tuple[str, ...]:
     """The addresses of ``end`` as packets have them where ``viewer`` is; () for anyone.
 
-    An address or network given as text stays as it is. A router is its uplink's addresses, and without NAT
-    the subnets of its LAN. IPv6 is taken as not translated. Raises TopologyError.
+    Text is a node's name (so that a scenario file can say it), or an address or network, which stays as it
+    is. A router is its uplink's addresses, and the subnets of its LAN that are not translated. With SLAAC an
+    interface has the addresses that the kernel has now. Raises TopologyError.
     """
     if end is None:
         return ()
     if isinstance(end, str):
-        network_of(end)
-        return (end,)
+        named = viewer.lab.hosts.get(end) or viewer.lab.routers.get(end)
+        if named is None:
+            network_of(end)
+            return (end,)
+        end = named
     if getattr(end, "lab", None) is not viewer.lab:
         raise TopologyError(f"{end!r} is no host or router of this lab; give one, or an address as text")
     found = list(dict.fromkeys(_addresses(viewer, end)))
@@ -36,14 +43,16 @@ def seen_addresses(viewer: Node, end: Node | str | None) -> tuple[str, ...]:
 def _addresses(viewer: Node, end: Node) -> Iterator[str]:
     routers = viewer.lab.topology.routers
     here = {plan.name for start in _routers_of(viewer) for plan in _chain(start)}
-    for plug in _plugs_of(end):
-        above = _behind(routers.get(plug.segment.name))
-        for address in plug.addresses:
-            yield _outside(address.ip, above, here)
+    for interface in _uplinks(end):
+        above = list(_chain(routers.get(interface.plug.segment.name)))
+        for address in interface.addresses:
+            yield _outside(address.partition("/")[0], above, here)
     own = routers.get(end.name)
-    if own is not None and not own.nat.translates and own.name not in here:
-        for pool in own.lan.segment.pools:
-            yield str(pool.network)
+    if own is not None and own.name not in here:
+        segment = own.lan.segment
+        if segment.v4 is not None and not own.nat.translates:
+            yield str(segment.v4.network)
+        yield from routed_prefixes(own)
 
 
 def _outside(ip: str, above: list[RouterPlan], here: set[str]) -> str:
@@ -51,16 +60,31 @@ def _outside(ip: str, above: list[RouterPlan], here: set[str]) -> str:
     for router in above:
         if router.name in here:
             break
-        if router.nat.translates and ":" not in ip and router.wan is not None:
-            ip = router.wan.ip(4) or ip
+        ip = _translated6(ip, router) if ":" in ip else _translated4(ip, router)
     return ip
 
 
-def _plugs_of(node: Node) -> list[Plug]:
-    router = node.lab.topology.routers.get(node.name)
-    if router is not None:
-        return [router.wan] if router.wan is not None else []
-    return list(node.lab.topology.hosts[node.name].plugs.values())
+def _translated4(ip: str, router: RouterPlan) -> str:
+    outside = router.wan.ip(4) if router.wan is not None and router.nat.translates else None
+    return outside or ip
+
+
+def _translated6(ip: str, router: RouterPlan) -> str:
+    prefixes, inside = router.prefixes, router.lan.segment.v6
+    if prefixes is None or inside is None or ipaddress.ip_address(ip) not in inside.network:
+        return ip
+    if prefixes.nat is Ipv6Nat.NAT66 and router.wan is not None:
+        return router.wan.ip(6) or ip
+    if prefixes.outside is None:
+        return ip
+    # Prefix for prefix: the rest of the address stays.
+    host_part = int(ipaddress.IPv6Address(ip)) & int(prefixes.outside.hostmask)
+    return str(ipaddress.IPv6Address(int(prefixes.outside.network_address) | host_part))
+
+
+def _uplinks(node: Node) -> list[Interface]:
+    router = node.lab.routers.get(node.name)
+    return [router.uplink] if router is not None else list(node.lab.hosts[node.name].interfaces.values())
 
 
 def _routers_of(viewer: Node) -> list[RouterPlan]:
@@ -68,12 +92,8 @@ def _routers_of(viewer: Node) -> list[RouterPlan]:
     routers = viewer.lab.topology.routers
     if viewer.name in routers:
         return [routers[viewer.name]]
-    names = (plug.segment.name for plug in _plugs_of(viewer))
+    names = (interface.plug.segment.name for interface in _uplinks(viewer))
     return [routers[name] for name in names if name in routers]
-
-
-def _behind(router: RouterPlan | None) -> list[RouterPlan]:
-    return [] if router is None else list(_chain(router))
 
 
 def _chain(router: RouterPlan | None) -> Iterator[RouterPlan]:
