@@ -78,7 +78,9 @@ class ServiceProcess:
 
     def _spawn(self, argv: tuple[str, ...], control: int) -> HostProcess:
         node = self._node
-        environment = tuple({**os.environ, "PYTHONPATH": _PACKAGE_ROOT}.items())
+        # Before what the caller has there: our dependencies may come from that.
+        path = os.pathsep.join(filter(None, (_PACKAGE_ROOT, os.environ.get("PYTHONPATH"))))
+        environment = tuple({**os.environ, "PYTHONPATH": path}.items())
         with Plumbing(control) as plumbing:
             request = Spawn(node.lab.ready(), node.number, argv, environment, "/")
             pid, (pidfd,) = node.lab.request(request, plumbing.theirs)
