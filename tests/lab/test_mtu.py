@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from udp_kit import Address, close_all, hear, is_silent, outside_of, port_of, udp
 
-from netns_fixtures import Host, Lab, Router, TopologyError
+from netns_fixtures import Host, Lab, NatConfig, Router, TopologyError
 
 FAMILIES = pytest.mark.parametrize("version", [4, 6], ids=["ipv4", "ipv6"])
 # <linux/in.h>, <linux/in6.h>: never fragment, and what the kernel believes of the path.
@@ -29,7 +29,7 @@ def net() -> Iterator[Lab]:
 class Ends:
     """A client behind a router of some MTU, and a server; sockets that never fragment."""
 
-    def __init__(self, lab: Lab, version: int, nat: str = "none", mtu: int | None = None) -> None:
+    def __init__(self, lab: Lab, version: int, nat: str | NatConfig = "none", mtu: int | None = None) -> None:
         self.version = version
         self.router: Router = lab.router("dsl", nat=nat, mtu=mtu)
         self.client = lab.host("client", uplink=self.router)
@@ -69,9 +69,14 @@ class Ends:
         return sender.getsockopt(*PATH_MTU[self.version])
 
 
-@FAMILIES
-@pytest.mark.parametrize("nat", ["none", "moderate"])
-def test_router_with_a_small_mtu_tells_senders_on_both_sides(net: Lab, version: int, nat: str) -> None:
+@pytest.mark.parametrize(
+    ("version", "nat"),
+    [(4, "none"), (6, "none"), (4, "moderate"), (4, "strict"), (4, NatConfig(timeout=30.0))],
+    ids=["ipv4", "ipv6", "moderate", "strict", "exact"],
+)
+def test_router_with_a_small_mtu_tells_senders_on_both_sides(
+    net: Lab, version: int, nat: str | NatConfig
+) -> None:
     """The first large packet is lost, the sender hears how much fits, and that much gets through."""
     ends = Ends(net, version, nat, mtu=1400)
     for sender, receiver in ends.ways:

@@ -20,7 +20,7 @@ TIMEOUT = 60
 
 SCRIPT = """
     import json, os, socket, time
-    from netns_fixtures import Lab
+    from netns_fixtures import Firewall, Lab
     from netns_fixtures.doctor import capabilities
 
     def ask(client, server, ip):
@@ -46,6 +46,17 @@ SCRIPT = """
         rebound = ask(client, listening, server.ip)[0]
         laptop.link.condition(delay=0.02)
         delayed = ask(client, listening, server.ip)[1]
+        # Joined frames are split with an ioctl, and the portal is a program in a router.
+        hotspot.firewall.set(Firewall.preset("no-udp") | Firewall.longer_than(1300))
+        hotspot.uplink.mtu(1400)
+        hotspot.captive_portal()
+        listening.settimeout(0.3)
+        try:
+            blocked = not ask(client, listening, server.ip)
+        except TimeoutError:
+            blocked = True
+        hotspot.portal.disable()
+        hotspot.firewall.clear()
         whoami = laptop.popen(["sh", "-c", "id -u; ip route show default; test -r /proc/self/status && echo proc"])
         ping = laptop.socket(socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_ICMP)
         names = laptop.popen(["python3", "-c", "import socket; print(socket.gethostbyname('server'))"]).check(10)
@@ -53,7 +64,7 @@ SCRIPT = """
             "names": names.strip() == server.ip == laptop.resolve("server")[0],
             "mode": lab.mode, "engine": lab.link_engine, "ok": capabilities().ok,
             "at_home": at_home[0] == home.ip, "at_hotspot": at_hotspot[0] == hotspot.upstream.ip,
-            "rebound": rebound != at_hotspot, "delayed": delayed >= 0.02,
+            "rebound": rebound != at_hotspot, "delayed": delayed >= 0.02, "blocked": blocked,
             "output": whoami.check(10), "uid": laptop.run(os.getuid),
         }
         for sock in (listening, client, ping):
@@ -109,7 +120,7 @@ def run_script(**environment: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("ends", ["", "packet"], ids=["taps-where-possible", "packet-sockets"])
 def test_unprivileged_user_has_the_whole_lab(ends: str) -> None:
-    """NAT, verbs, programs, functions, ping sockets, an impaired link, and the doctor, all as nobody."""
+    """NAT, verbs, firewalls, programs, functions, ping sockets, an impaired link, and the doctor, all as nobody."""
     result = run_script(NETNS_FIXTURES_WIRE_ENDS=ends)
     output = result.pop("output").split("\n")
     assert output[0] == str(NOBODY)
@@ -124,5 +135,6 @@ def test_unprivileged_user_has_the_whole_lab(ends: str) -> None:
         "at_hotspot": True,
         "rebound": True,
         "delayed": True,
+        "blocked": True,
         "uid": NOBODY,
     }
