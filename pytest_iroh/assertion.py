@@ -33,7 +33,9 @@ Subject = Connection | SyncConnection | Callable[[], Any]
 #: starting.
 START_TIMEOUT = 10.0
 #: Events of a lab that change nothing about the network.
-NO_CHANGES = frozenset({"lab_built", "lab_closed", "process_started", "process_ended", "dns_query"})
+NO_CHANGES = frozenset(
+    {"lab_built", "lab_closed", "process_started", "process_ended", "dns_query", "configured"}
+)
 
 
 def _is_verdict(info: Any) -> bool:

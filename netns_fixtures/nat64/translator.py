@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import ipaddress
 
 from netns_fixtures.nat64.clients import ICMP, ICMPV6, TCP, UDP, Clients
@@ -76,8 +75,7 @@ class Translator:
     def _written_v4(self, packet: Packet, source: bytes, destination: bytes, payload: bytes) -> bytes:
         size = packet.size - len(packet.payload) + len(payload)
         self._identification = self._identification + 1 & 0xFFFF
-        moved = dataclasses.replace(
-            packet,
+        moved = packet._replace(
             source=source,
             destination=destination,
             protocol=ICMP if packet.protocol == ICMPV6 else packet.protocol,
@@ -125,8 +123,7 @@ class Translator:
         return [write_v6(piece) for piece in _pieces(moved, self._next_identification(packet))]
 
     def _moved_to_v6(self, packet: Packet, source: bytes, destination: bytes, payload: bytes) -> Packet:
-        return dataclasses.replace(
-            packet,
+        return packet._replace(
             source=source,
             destination=destination,
             protocol=ICMPV6 if packet.protocol == ICMP else packet.protocol,
@@ -183,7 +180,7 @@ def _pieces(packet: Packet, identification: int) -> list[Packet]:
         data = packet.payload[at : at + step]
         follows = more or at + step < len(packet.payload)
         fragment = Fragment(identification, base + at // 8, follows)
-        pieces.append(dataclasses.replace(packet, payload=data, size=len(data), fragment=fragment))
+        pieces.append(packet._replace(payload=data, size=len(data), fragment=fragment))
     return pieces
 
 

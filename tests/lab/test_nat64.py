@@ -202,7 +202,7 @@ def test_translator_ends_with_the_lab() -> None:
     with Lab("nat64", seed=7) as lab:
         World(lab)
         lab.build()
-        agent = lab._started().pid
+        agent = lab.agent_pid
         assert translators_of(agent)
     assert translators_of(agent) == []
 
