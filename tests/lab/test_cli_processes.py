@@ -139,8 +139,11 @@ def test_relay_serves_its_pages_until_it_is_told_to_end(lab: Lab, tmp_path: Path
     assert get(8443, "/ping", tls=True).startswith(b"HTTP/1.1 200")
     assert get(8080, "/generate_204").startswith(b"HTTP/1.1 204")
     assert get(8080, "/ping").startswith(b"HTTP/1.1 404")
-    assert b"iroh_relay_nodes 0" in get(9090, "/metrics")
+    metrics = get(9090, "/metrics")
+    assert b"iroh_relay_nodes 0" in metrics
+    assert b"iroh_relay_qad_clients 0" in metrics
     assert interrupted(relay, signal.SIGTERM) == 0
+    assert "QUIC address discovery on 0.0.0.0:7842" in relay.output
 
 
 def test_pipe_carries_both_directions_byte_for_byte(lab: Lab, tmp_path: Path) -> None:

@@ -60,6 +60,8 @@ def nothing_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         (["relay", "--cert", __file__], "belong together"),
         (["relay", "--https-bind", "127.0.0.1:0"], "--cert and --key"),
         (["relay", "--no-stun", "--stun-bind", "127.0.0.1:0"], "exclude"),
+        (["relay", "--no-quic", "--quic-bind", "127.0.0.1:0"], "exclude"),
+        (["relay", "--quic-bind", "127.0.0.1:0"], "--quic-bind needs --cert and --key"),
         (["relay", "--rate-limit", "-1"], "'--rate-limit'"),
         (["key", "show", "/no/such/file"], "does not exist"),
         (["netcheck", "--relay", "http://192.0.2.1", "--ca", __file__], "no certificate"),
