@@ -75,8 +75,6 @@ SILENCE = "silence"
 MOVED = "our network changed"
 MOVED_PING = 480
 MOVED_SECONDS = 0.2
-#: A path on which large packets vanished is not tried with large ones for this long (quinn: 60 s), in seconds.
-MTU_COOLDOWN = 60.0
 
 
 class NodeState:
@@ -199,8 +197,7 @@ class NodeState:
         self._contest.end()
         self._offers.forget_sent()
         for state in self.paths:
-            state.mtu = BASE_MTU  # the new uplink may carry less
-            state.mtu_failed_at = state.mtu_probed_at = None
+            state.forget_mtu()
         actions = self._round(now)
         self._silence.begin_anew(now)
         return [*actions, SetMtu(BASE_MTU), Kick(reset=False)]
@@ -335,10 +332,7 @@ class NodeState:
                 state.pings_lost += 1
         if _is_due(now, self._verdict_at()):
             actions += self._decide(now)
-        if _is_due(now, self._check_at()):
-            actions += self._check_relay(now)
-        if _is_due(now, self._silence_deadline()):
-            self._suspect(now, SILENCE)
+        actions += self._judge_silence(now)
         if self._given_up(now):
             self._adopt_none(now)
         if _is_due(now, self._heartbeat_at):
@@ -373,6 +367,17 @@ class NodeState:
     def _check_at(self) -> float | None:
         """When to find out whether the relay still works, before payload needs it."""
         return self._silence.check_at() if self._undoubted else None
+
+    def _judge_silence(self, now: float) -> list[Action]:
+        """Answers are late: ask the relay, then doubt the path."""
+        check, deadline = self._check_at(), self._silence_deadline()
+        due = min((t for t in (check, deadline) if t is not None), default=None)
+        if due is None or now < due or self._silence.excuses(now, due):
+            return []
+        actions = self._check_relay(now) if _is_due(now, check) else []
+        if _is_due(now, deadline):
+            self._suspect(now, SILENCE)
+        return actions
 
     def _check_relay(self, now: float) -> list[Action]:
         """A ping through the relay: if its connection is dead, writing to it shows that."""
@@ -515,8 +520,7 @@ class NodeState:
         fruitless = self._silence.handle_kick(now) > MAX_FRUITLESS_KICKS
         best = self.best
         if best is not None and fruitless and best.mtu > BASE_MTU and best.trusted(now):
-            best.mtu = BASE_MTU
-            best.mtu_failed_at = now
+            best.handle_mtu_failure(now)
             return [SetMtu(BASE_MTU), Kick(reset)]
         return [Kick(reset)]
 
@@ -593,12 +597,7 @@ class NodeState:
     def _probe_mtu(self, now: float, state: PathState) -> list[Action]:
         """Try whether the path carries the largest packets we would like to send (a ping's surplus is ignored)."""
         wanted = self.shared.config.max_mtu
-        cooling = state.mtu_failed_at is not None and now - state.mtu_failed_at < MTU_COOLDOWN
-        recent = state.mtu_probed_at is not None and now - state.mtu_probed_at < 1.0
-        if state.mtu >= wanted or cooling or recent:
-            return []
-        state.mtu_probed_at = now
-        return self._ping(now, state, wanted)
+        return self._ping(now, state, wanted) if state.probes_mtu(now, wanted) else []
 
     # --- small things ---
 

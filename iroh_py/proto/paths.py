@@ -45,6 +45,10 @@ TRUST = 6.5
 PRUNE_AFTER = 120.0
 #: UDP payload every path carries (RFC 9000 section 14), in bytes.
 BASE_MTU = 1200
+#: A path on which large packets vanished is not tried with large ones for this long (quinn: 60 s), in seconds.
+MTU_COOLDOWN = 60.0
+#: And one that did not answer a large ping at most this often, in seconds.
+MTU_PROBE_INTERVAL = 1.0
 #: Bytes we may send to an unproven address, as a multiple of what came from there (RFC 9000 section 8.1).
 AMPLIFICATION = 3
 #: Bytes for pings to an address that a peer offered over a relay: hole punching needs us to speak first. Offers are
@@ -156,6 +160,26 @@ class PathState:
         self.pings_lost = 0
         # The newest sample counts most: after a move the old latency says nothing (PROTOCOL 14, trap 22).
         self.latency = latency if self.latency is None else 0.25 * self.latency + 0.75 * latency
+
+
+    def forget_mtu(self) -> None:
+        """The way there is another one, which may carry less."""
+        self.mtu = BASE_MTU
+        self.mtu_failed_at = self.mtu_probed_at = None
+
+    def handle_mtu_failure(self, now: float) -> None:
+        """Large packets vanish on it although small ones arrive."""
+        self.mtu = BASE_MTU
+        self.mtu_failed_at = now
+
+    def probes_mtu(self, now: float, wanted: int) -> bool:
+        """Whether to try now if packets of ``wanted`` bytes get through; remembers that it was tried."""
+        cooling = self.mtu_failed_at is not None and now - self.mtu_failed_at < MTU_COOLDOWN
+        recent = self.mtu_probed_at is not None and now - self.mtu_probed_at < MTU_PROBE_INTERVAL
+        if self.mtu >= wanted or cooling or recent:
+            return False
+        self.mtu_probed_at = now
+        return True
 
 
 #: A switch between two working paths must gain this much: below it, measuring noise would make paths flap.

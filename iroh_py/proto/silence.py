@@ -21,6 +21,8 @@ MAX_PATIENCE = 1.0
 #: Beyond a round trip, when the relay is asked: below the first doubt, above what a peer may hold its acknowledgement
 #: back (25 ms, RFC 9000 section 13.2.1).
 CHECK_MARGIN = 0.03
+#: A timer that is so many seconds late means that this process stood still, and with it perhaps what it waits for.
+STALL = 0.03
 #: The relay is asked for that reason at most this often, in seconds.
 CHECK_INTERVAL = 1.0
 
@@ -32,7 +34,16 @@ class Silence:
     payload instead.
     """
 
-    __slots__ = ("_checked_at", "_fruitless", "_heard_at", "_ways", "awaiting", "pong_due", "unanswered")
+    __slots__ = (
+        "_checked_at",
+        "_excused",
+        "_fruitless",
+        "_heard_at",
+        "_ways",
+        "awaiting",
+        "pong_due",
+        "unanswered",
+    )
 
     def __init__(self, ways: Callable[[], tuple[float | None, bool]]) -> None:
         self._ways = ways
@@ -43,6 +54,7 @@ class Silence:
         #: When the pong of a heartbeat is missed.
         self.pong_due: float | None = None
         self._fruitless = 0
+        self._excused = False
         self._heard_at = 0.0
         self._checked_at: float | None = None
 
@@ -62,6 +74,7 @@ class Silence:
         """Payload came in: whatever was awaited, the peer speaks."""
         self.awaiting = None
         self._fruitless = 0
+        self._excused = False
         self._heard_at = now
 
     def handle_heartbeat(self, now: float) -> None:
@@ -74,6 +87,18 @@ class Silence:
         self._fruitless += 1
         self.begin_anew(now)
         return self._fruitless
+
+    def excuses(self, now: float, due: float) -> bool:
+        """Whether we were not there to hear when the answer was due, so that it gets its time once more; only once."""
+        if self._excused or now - due < STALL:
+            return False
+        self._excused = True
+        self.begin_anew(now)
+        if self.unanswered is not None:
+            self.unanswered = now
+        if self.pong_due is not None:
+            self.pong_due = now + self._patience(PONG_PATIENCE)
+        return True
 
     def begin_anew(self, now: float) -> None:
         """What is awaited was lost for a known reason: the wait for an answer begins now."""

@@ -146,3 +146,14 @@ def test_relay_breaks_while_the_path_answers_nothing_is_doubted() -> None:
     node.handle_payload(due + 0.001, UdpPath(HOME), 50, fresh=True)
     node.handle_relay_lost(due + 0.002)
     assert node.steady
+
+
+def test_process_stood_still_when_the_answer_was_due_it_gets_its_time_once_more() -> None:
+    """A busy machine is no dead path; a path that stays silent is doubted all the same."""
+    node = relayed_node()
+    node.handle_sent(2.0, wants_answer=True)
+    node.handle_timeout(2.9)
+    assert node.steady
+    assert list(node.shared.events) == []
+    node.handle_timeout(3.8)
+    assert not node.steady
