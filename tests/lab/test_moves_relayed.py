@@ -1,7 +1,7 @@
 """The moves of SCENARIOS 2 with a relay, both sides behind NATs, on a real kernel network and in both roles.
 
 M1 is tests/lab/test_parity_switch.py, M16 and M17 tests/lab/test_moves.py, M18 ``add_faster_link`` in
-tests/lab/test_parity_links.py; the others that need a firewall, a freezer or IPv6 prefixes stand with those.
+tests/lab/test_parity_links.py, M14 tests/lab/test_freeze.py, M19 tests/lab/test_ipv6_slaac.py.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from parity_kit import BOTH_ROLES, HOLEPUNCH, STEP, Pair, meet, moderate_pair, nat_pair, start_relay
+from parity_kit import BOTH_ROLES, HOLEPUNCH, STEP, Pair, meet, moderate_pair, nat_pair, scaled, start_relay
 
+from iroh_py import PING_INTERVAL
 from iroh_py.events import CallMeMaybeSent, RelayStateChanged, ReportMade, SocketRebound
-from netns_fixtures import Host, Lab, Router
+from netns_fixtures import Host, Lab, NatConfig, Router
 from pytest_iroh import Endpoints, echo
 from pytest_iroh.relays import Relays
 
@@ -117,6 +118,74 @@ async def test_m5_ten_megabytes_each_way_across_a_silent_rebind(
     await asyncio.sleep(0.2)  # some bytes are under way
     home(hosts[side]).nat.rebind()
     assert await transfer == data
+
+
+@BOTH_ROLES
+async def test_m7_udp_is_cut_and_comes_back(
+    lab: Lab, relay: Relays, endpoints: Endpoints, heals: Heals, side: str
+) -> None:
+    """Down to the relay while a firewall takes UDP, and direct again afterwards."""
+    hosts = moderate_pair(lab)
+    pair = await punched(endpoints, hosts, lab, relay)
+    router = home(hosts[side])
+    async with heals(pair.connection, within=UNSEEN) as healing:
+        router.firewall.set("udp-blocked")
+    assert healing.bytes_lost == 0
+    assert not healing.direct
+    router.firewall.clear()
+    await pair.go_direct(PING_INTERVAL + HOLEPUNCH)
+
+
+async def test_m8_both_direct_ways_die_after_the_second_was_trusted(
+    lab: Lab, relay: Relays, endpoints: Endpoints, heals: Heals
+) -> None:
+    """A phone on two networks: first one way is cut, then the other. No path is trusted for its past."""
+    routers = {name: lab.router(name, nat="moderate", ipv6=False) for name in ("wifi", "mobile")}
+    phone = lab.host("phone", uplink={"wlan0": routers["wifi"], "wwan0": routers["mobile"]})
+    desk = lab.host("desk", uplink=lab.router("centre", ipv6=False))
+    pair = await meet(endpoints, phone, desk, start_relay(lab, relay))
+    await pair.go_direct(STEP)
+    async with heals(pair.connection, within=UNSEEN):
+        routers["wifi"].firewall.set("udp-blocked")
+    await pair.go_direct(STEP)
+    async with heals(pair.connection, within=UNSEEN) as healing:
+        routers["mobile"].firewall.set("udp-blocked")
+    assert not healing.direct
+
+
+@BOTH_ROLES
+async def test_m9_relay_connection_is_half_open(
+    lab: Lab, relay: Relays, endpoints: Endpoints, heals: Heals, side: str
+) -> None:
+    """Its packets vanish for four seconds and nobody says so; TCP's own back-off is not what we wait for."""
+    hosts = nat_pair(lab, "strict", "strict")
+    running = start_relay(lab, relay)
+    pair = await meet(endpoints, hosts["client"], hosts["server"], running, port_prediction=False)
+    router = home(hosts[side])
+    async with heals(pair.connection, within=UNSEEN) as healing:
+        router.firewall.block(destination=lab.hosts["relay"])
+        await asyncio.sleep(4.0)  # the outage is the situation, not a wait
+        router.firewall.unblock()
+    assert healing.bytes_lost == 0
+
+
+@BOTH_ROLES
+async def test_m13_carrier_drops_each_mapping_soon_after_its_creation(
+    lab: Lab, relay: Relays, endpoints: Endpoints, heals: Heals, side: str
+) -> None:
+    """50 s in the wild, two here: the path dies although it is in use, again and again, and heals each time."""
+    config = NatConfig(mapping="eim", filtering="apdf", lifetime=2.0)
+    nats = {role: config if role == side else "moderate" for role in ("client", "server")}
+    hosts = {
+        role: lab.host(role, uplink=lab.router(f"{role}-nat", nat=nat, ipv6=False))
+        for role, nat in nats.items()
+    }
+    pair = await meet(endpoints, hosts["client"], hosts["server"], start_relay(lab, relay))
+    async with heals(pair.connection, within=UNSEEN) as healing:
+        await asyncio.sleep(7.0)  # three lifetimes
+    assert healing.bytes_lost == 0
+    assert healing.gap is not None
+    assert healing.gap < scaled(UNSEEN)
 
 
 @BOTH_ROLES
