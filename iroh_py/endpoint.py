@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
 #: Connections accepted by QUIC and not yet by the application; more are closed with code 1.
 MAX_BACKLOG = 256
-#: Seconds that close() gives the CONNECTION_CLOSE packets to be answered or repeated.
-CLOSE_GRACE = 0.0
 
 Target = NodeAddr | NodeTicket | NodeId | str
 EventCallback = Callable[[Event], None]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from iroh_py.addr import RelayUrl
 from iroh_py.connection import Connection
@@ -25,12 +25,6 @@ if TYPE_CHECKING:
     from iroh_py.io.relays import Relays
 
 log = logging.getLogger("iroh_py.endpoint")
-
-
-class StunReceiver(Protocol):
-    """Whoever waits for STUN answers on the endpoint's sockets."""
-
-    def handle_stun(self, now: float, data: bytes, source: Addr) -> None: ...
 
 
 class Driver:

@@ -161,7 +161,6 @@ class PathState:
         # The newest sample counts most: after a move the old latency says nothing (PROTOCOL 14, trap 22).
         self.latency = latency if self.latency is None else 0.25 * self.latency + 0.75 * latency
 
-
     def forget_mtu(self) -> None:
         """The way there is another one, which may carry less."""
         self.mtu = BASE_MTU

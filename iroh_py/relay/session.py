@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
@@ -30,7 +31,7 @@ PING_JITTER = (1.0, 5.0)
 PONG_TIMEOUT = 5.0
 
 
-class Session(asyncio.Protocol):
+class Session(asyncio.Protocol, ABC):
     """The part that all generations share. ``token`` is the bearer token of the HTTP request."""
 
     parkable = False
@@ -59,17 +60,17 @@ class Session(asyncio.Protocol):
 
     # What a generation has to know.
 
+    @abstractmethod
     def handle_bytes(self, data: bytes) -> None:
         """Bytes from the client. Raises RelayError when they break the protocol."""
-        raise NotImplementedError
 
+    @abstractmethod
     def encode_ping(self, data: bytes) -> bytes:
         """A ping on the wire."""
-        raise NotImplementedError
 
+    @abstractmethod
     def encode_denial(self) -> bytes:
         """What a client hears that may not use this relay."""
-        raise NotImplementedError
 
     def encode_welcome(self) -> bytes:
         """What a client hears that may."""
@@ -259,17 +260,17 @@ class Session(asyncio.Protocol):
             hub.clients.note_sent(own, destination)
         return target.active
 
+    @abstractmethod
     def deliver_v3(self, source: bytes, data: bytes) -> None:
         """Queue a generation 3 packet for this client."""
-        raise NotImplementedError
 
+    @abstractmethod
     def deliver_v1(self, source: bytes, ecn: int, segment_size: int, data: bytes) -> None:
         """Queue a 1.x datagram frame for this client."""
-        raise NotImplementedError
 
+    @abstractmethod
     def send_gone(self, node_id: bytes) -> None:
         """Tell this client that a node is gone."""
-        raise NotImplementedError
 
     def tell_active(self, active: bool) -> None:
         """Only 1.x clients are parked and told so."""
