@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from netns_fixtures.addressing import parse_ip
-from netns_fixtures.errors import TopologyError
+from netns_fixtures.errors import HostFrozen, TopologyError
 from netns_fixtures.interface import Interface
+from netns_fixtures.messages import Freeze
 from netns_fixtures.node import Node
 from netns_fixtures.node_firewall import NodeFirewall
 from netns_fixtures.ops import Op
@@ -174,6 +177,51 @@ class Host(Node):
             if metric != plug.metric:
                 self.lab.apply(plug.metric_ops(metric))
             self._tell(plug, "metric", f"has metric {metric} now", metric=metric)
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether its processes are suspended."""
+        return self._is_frozen
+
+    def freeze(self) -> None:
+        """Suspend every process of this host, daemons and children of children too; returns when all stand still.
+
+        Its network goes on as the kernel's does: packets are acknowledged, queued in socket buffers, and dropped
+        where those are full. Nothing can start here until :meth:`thaw` (HostFrozen). Sockets that the test process
+        opened here with ``socket()`` are the test's own, and so is an endpoint that runs on them: it is not
+        frozen; run it with ``popen``.
+        """
+        self._suspend(True)
+
+    def thaw(self) -> None:
+        """Let all processes go on; for them the time in between is one long pause."""
+        self._suspend(False)
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Suspend every process during a block: ``with laptop.frozen(): ...``."""
+        self.freeze()
+        try:
+            yield
+        finally:
+            self.thaw()
+
+    def _suspend(self, frozen: bool) -> None:
+        with self.lab.changing():
+            number = self.lab.ready()
+            # First: no program may start between the last look at the processes and the flag.
+            before, self._is_frozen = self._is_frozen, frozen
+            try:
+                count, _fds = self.lab.request(Freeze(number, self.number, frozen))
+            except BaseException:
+                self._is_frozen = before
+                raise
+            kind = "frozen" if frozen else "thawed"
+            self.lab.log_event(kind, self.name, f"{self.name} {kind}: {count} processes", processes=count)
+
+    def _check_awake(self) -> None:
+        if self._is_frozen:
+            raise HostFrozen(f"{self.name} is frozen: nothing can start there before {self.name}.thaw()")
 
     def _plug(self, interface: str | Interface | None) -> Plug:
         return (interface if isinstance(interface, Interface) else self.interface(interface)).plug
