@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from netns_fixtures.errors import TopologyError
 from netns_fixtures.link import LinkCondition, LinkFields
-from netns_fixtures.ops import Op, SetCondition, SetLink, Splice, SplitFrames
+from netns_fixtures.netem import qdisc_messages
+from netns_fixtures.ops import Op, SetCondition, SetLink, SetQdisc, Splice, SplitFrames
 from netns_fixtures.path_limits import DEFAULT_MTU, check_mtu
 from netns_fixtures.plug import FABRIC, Plug
 from netns_fixtures.verbs import handle
@@ -215,19 +216,34 @@ class Interface:
     def describe_condition(self, condition: LinkCondition) -> list[Op]:
         """The steps that impair the link from the start, for a lab that is not built yet."""
         self._egress = self._ingress = condition
+        if self.lab.uses_netem:
+            return self._qdisc_ops(condition, condition)
         splice = self._splice(condition, condition)
         self.plug.spliced = splice.end_b
         return [splice]
 
     def apply_condition(self, egress: LinkCondition, ingress: LinkCondition) -> None:
         """What :meth:`condition` does, without an event: for verbs that tell their own."""
-        if self.plug.spliced is not None:
+        if self.lab.uses_netem:
+            self.lab.apply(self._qdisc_ops(egress, ingress))
+        elif self.plug.spliced is not None:
             self.lab.apply([SetCondition(self.plug.port, egress, ingress)])
         elif not (egress.is_clear and ingress.is_clear):
             splice = self._splice(egress, ingress)
             self.lab.apply([splice])
             self.plug.spliced = splice.end_b
         self._egress, self._ingress = egress, ingress
+
+    def _qdisc_ops(self, egress: LinkCondition, ingress: LinkCondition) -> list[Op]:
+        """netem at both ends of the cable, each for what it sends. Raises LinkEngineError."""
+        plug, seed = self.plug, self.lab.wire_seed(self.plug.owner, self.plug.name)
+        ends = ((plug.node, plug.index, plug.name, egress), (FABRIC, plug.port, plug.port_name, ingress))
+        ops: list[Op] = []
+        for number, (node, index, name, condition) in enumerate(ends):
+            step = SetQdisc(node, index, condition, seed ^ number)
+            qdisc_messages(index, condition, step.seed)  # raises what cannot be said, before anything changes
+            ops += [SplitFrames(node, name), step]
+        return ops
 
     def _splice(self, egress: LinkCondition, ingress: LinkCondition) -> Splice:
         plug = self.plug

@@ -24,9 +24,10 @@ from netns_fixtures.host import Host
 from netns_fixtures.interface import Interface
 from netns_fixtures.ipv6_nat import Ipv6Nat
 from netns_fixtures.link import LinkCondition
+from netns_fixtures.link_engine import NETEM_FEATURES, LinkEngine
 from netns_fixtures.messages import Apply, CloseLab, OpenLab, Request
 from netns_fixtures.nat import NatConfig, NatKind, nat_config
-from netns_fixtures.ops import Op, Splice
+from netns_fixtures.ops import Op, SetQdisc, Splice
 from netns_fixtures.plug import Plug
 from netns_fixtures.ra.config import Slaac
 from netns_fixtures.regions import Region, RegionLinks, RegionVerbs
@@ -53,13 +54,18 @@ class LabService(Protocol):
 class Lab(RegionVerbs):
     """Hosts and routers around an internet exchange. A context manager; or call :meth:`close`.
 
+    ``link_engine``: what impaired links are made of, "auto" (the wire), "wire" or "netem".
+
     ``router()`` and ``host()`` only describe; the first verb that needs the kernel (or :meth:`build`) makes
     all of it. Safe to use from several threads. ``seed`` decides all chance of the lab's links; drawn where
     None.
     """
 
-    def __init__(self, name: str = "lab", seed: int | None = None) -> None:
+    def __init__(
+        self, name: str = "lab", seed: int | None = None, link_engine: str | LinkEngine = LinkEngine.AUTO
+    ) -> None:
         self.name = name
+        self._link_engine = LinkEngine.parse(link_engine)
         # From the system's own source: a test that seeds `random` must not make all labs alike unasked.
         self.seed = int.from_bytes(os.urandom(4), "big") if seed is None else seed
         self.topology = Topology()
@@ -79,7 +85,7 @@ class Lab(RegionVerbs):
         self._services: list[LabService] = []
         self._starting: list[LabService] = []
         self._closed = False
-        self._wired = False
+        self._impaired = False
         #: The thread that carries out a verb now, and when it began.
         self._verb: tuple[int, float] | None = None
 
@@ -222,8 +228,13 @@ class Lab(RegionVerbs):
 
     @property
     def link_engine(self) -> str:
-        """What carries the links: "veth" while none is impaired, then "wire"."""
-        return "wire" if self._wired else "veth"
+        """What carries the links: "veth" while none is impaired, then "wire", or "netem" if asked for."""
+        return self._link_engine.carrier if self._impaired else "veth"
+
+    @property
+    def uses_netem(self) -> bool:
+        """Whether impaired links are the kernel's (``Lab(link_engine="netem")``)."""
+        return self._link_engine is LinkEngine.NETEM
 
     @property
     def mode(self) -> str:
@@ -313,7 +324,7 @@ class Lab(RegionVerbs):
                 if pending:
                     self.close()
                 raise
-            self._wired = self._wired or any(isinstance(step, Splice) for step in steps)
+            self._impaired = self._impaired or any(isinstance(step, Splice | SetQdisc) for step in steps)
             if first:
                 self.tape.begin(time.monotonic())
                 size = f"{len(self.hosts)} hosts, {len(self.routers)} routers"
@@ -375,6 +386,8 @@ class Lab(RegionVerbs):
 
     def _started(self) -> Agent:
         if self._agent is None:
+            if self.uses_netem:
+                self.capabilities.require(*NETEM_FEATURES)
             self._agent = shared_agent()
             self.number, _fds = self._agent.request(OpenLab(self.name))
         return self._agent

@@ -194,6 +194,16 @@ class SetCondition:
     backward: LinkCondition | None
 
 
+@dataclass(frozen=True, slots=True)
+class SetQdisc:
+    """What an interface's queueing disciplines do to the frames that it sends: netem and tbf, see ``netem``."""
+
+    node: int
+    index: int
+    condition: LinkCondition
+    seed: int
+
+
 Op = (
     AddNode
     | AddBridge
@@ -211,4 +221,5 @@ Op = (
     | Advertise
     | Splice
     | SetCondition
+    | SetQdisc
 )

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from netns_fixtures.agent.ends import switch_off_checksum_offload
 from netns_fixtures.agent.freezer import freeze, thaw
 from netns_fixtures.agent.neighbours import queue_patience
-from netns_fixtures.agent.netlink import NetlinkSocket
+from netns_fixtures.agent.netlink import NetlinkSocket, set_qdisc
 from netns_fixtures.agent.netns import NetworkNamespace, write_sysctl
 from netns_fixtures.agent.nft import RuleLoader
 from netns_fixtures.agent.processes import LabProcesses
@@ -28,6 +28,7 @@ from netns_fixtures.ops import (
     Op,
     SetCondition,
     SetLink,
+    SetQdisc,
     SetSysctls,
     Splice,
     SplitFrames,
@@ -153,6 +154,9 @@ class AgentLab:
                 batch.collect()
                 self._enter(op.node)
                 self._advertisers.change(self._number, op)
+            case SetQdisc():
+                batch.collect()
+                set_qdisc(self._node(op.node).netlink, op)
             case Splice():
                 batch.collect()
                 self._enter(op.node)

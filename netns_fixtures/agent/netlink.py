@@ -20,7 +20,17 @@ from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from netns_fixtures.errors import CommandFailed
-from netns_fixtures.ops import AddAddress, AddBridge, AddCable, AddRoute, RemoveAddress, RemoveRoute, SetLink
+from netns_fixtures.netem import qdisc_messages
+from netns_fixtures.ops import (
+    AddAddress,
+    AddBridge,
+    AddCable,
+    AddRoute,
+    RemoveAddress,
+    RemoveRoute,
+    SetLink,
+    SetQdisc,
+)
 
 # <linux/netlink.h>; Python 3.11 has no name for this one
 NETLINK_NETFILTER = 12
@@ -79,9 +89,11 @@ class NetlinkSocket:
         """Forget all tracked connections of this namespace (a NETLINK_NETFILTER socket)."""
         self.queue_raw(_CTNETLINK_DELETE, 0, struct.pack("=BBH", socket.AF_UNSPEC, 0, 0), "flush conntrack")
 
-    def queue_raw(self, kind: int, flags: int, body: bytes, text: str) -> None:
-        """Queue a message that is encoded already; ``text`` names it in an error."""
-        sequence = self._number(text, frozenset())
+    def queue_raw(
+        self, kind: int, flags: int, body: bytes, text: str, accepted: frozenset[int] = frozenset()
+    ) -> None:
+        """Queue a message that is encoded already; ``text`` names it in an error, ``accepted`` errors are none."""
+        sequence = self._number(text, accepted)
         header = struct.pack("=IHHII", 16 + len(body), kind, flags | _NLM_F_REQUEST | _NLM_F_ACK, sequence, 0)
         self._append(header + body)
 
@@ -155,6 +167,16 @@ class NetlinkSocket:
                     errors.append(CommandFailed(("netlink", text), -code, reason, self.node))
             offset += max(16, length + 3 & ~3)
         return errors
+
+
+def set_qdisc(netlink: NetlinkSocket, step: SetQdisc) -> None:
+    """Make an interface send as a condition says. Raises CommandFailed, LinkEngineError."""
+    for message in qdisc_messages(step.index, step.condition, step.seed):
+        flags = _NLM_F_CREATE | _NLM_F_REPLACE if message.create else 0
+        # Nothing to delete: there was none, or no class that one could be in.
+        accepted = frozenset() if message.create else frozenset({errno.ENOENT, errno.EINVAL})
+        netlink.queue_raw(message.kind, flags, message.body, message.text, accepted)
+    netlink.collect()
 
 
 def qdisc_exists(netlink: NetlinkSocket, index: int, kind: str) -> bool:

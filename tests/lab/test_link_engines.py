@@ -1,0 +1,85 @@
+"""The kernel's link engine, where the kernel has it; elsewhere what is said then."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from udp_kit import close_all, drain, hear, is_silent, udp
+
+from netns_fixtures import Lab, LinkCondition, LinkEngineError, MissingCapability, TopologyError
+from netns_fixtures.features import Capabilities, Feature
+
+netem = pytest.mark.requires_netns("netem", "tbf")
+#: What a busy machine may add to a round trip, seconds.
+SLACK = 0.05
+
+
+def test_missing_netem_is_said_before_anything_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the remedy, and without a namespace."""
+    missing = Feature(
+        "netem", False, "impair links in the kernel", "no netem", "run: sudo modprobe sch_netem"
+    )
+    monkeypatch.setattr(Lab, "capabilities", Capabilities("root", "6.1", (missing,)))
+    with Lab(link_engine="netem") as lab:
+        lab.host("laptop", uplink=lab.router("home"), delay=0.1)
+        with pytest.raises(MissingCapability, match=r"netem.*modprobe sch_netem"):
+            lab.build()
+        assert not lab.is_built
+
+
+def test_inexpressible_condition_is_refused_when_it_is_described() -> None:
+    """By the engine that was asked for, on any kernel."""
+    lab = Lab(link_engine="netem")
+    laptop = lab.host("laptop", uplink=lab.router("home"))
+    with pytest.raises(LinkEngineError, match="reorder needs a delay"):
+        laptop.link.describe_condition(LinkCondition(reorder=0.5))
+    with pytest.raises(TopologyError, match="one of auto, wire, netem"):
+        Lab(link_engine="tc")
+
+
+@pytest.mark.parametrize("engine", ["auto", "wire", pytest.param("netem", marks=netem)])
+def test_engines_are_alike_from_outside(engine: str) -> None:
+    """One API: delay both ways, loss one way, clear again, and the engine has a name."""
+    with Lab(seed=4, link_engine=engine) as lab:
+        router = lab.router("home")
+        laptop = lab.host("laptop", uplink=router, delay=0.05)
+        server = lab.host("server", uplink=router)
+        here, there = udp(laptop), udp(server, 7000)
+        for _ in range(2):  # the first pays for neighbour discovery
+            began = time.perf_counter()
+            here.sendto(b"?", (server.ip, 7000))
+            there.sendto(b"!", hear(there))
+            hear(here)
+        assert 0.1 <= time.perf_counter() - began < 0.1 + SLACK
+        assert lab.link_engine == ("netem" if engine == "netem" else "wire")
+        laptop.link.condition(loss=1.0, direction="egress")
+        here.sendto(b"?", (server.ip, 7000))
+        assert is_silent(there)
+        laptop.link.condition(None)
+        drain(there)
+        here.sendto(b"?", (server.ip, 7000))
+        hear(there)
+        close_all()
+
+
+@netem
+def test_netem_loses_the_share_that_was_asked_for() -> None:
+    """Gilbert-Elliott in the kernel: 30 % in bursts of 4, within what 2000 packets can tell."""
+    with Lab(seed=4, link_engine="netem") as lab:
+        router = lab.router("home")
+        laptop, server = lab.host("laptop", uplink=router), lab.host("server", uplink=router)
+        here, there = udp(laptop), udp(server, 7000)
+        laptop.link.condition(loss=0.3, burst=4, direction="egress")
+        got = 0
+        for _ in range(200):
+            for _ in range(10):
+                here.sendto(b"x", (server.ip, 7000))
+            there.setblocking(False)
+            try:
+                while there.recv(10):
+                    got += 1
+            except BlockingIOError:
+                pass
+        assert 0.6 < got / 2000 < 0.8
+        close_all()
