@@ -105,7 +105,7 @@ class NatConfig:
     @property
     def filters(self) -> bool:
         """Whether unsolicited packets from outside are dropped."""
-        return self.filtering != NatFiltering.EIF
+        return self.translates and self.filtering != NatFiltering.EIF
 
     @property
     def exact(self) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from netns_fixtures.errors import TopologyError
 from netns_fixtures.nat.config import NatConfig, NatPorts
 from netns_fixtures.nat.kept import KeptFlow
-from netns_fixtures.nat.presets import nat_config, nat_label
+from netns_fixtures.nat.presets import NatKind, nat_config, nat_label
 from netns_fixtures.nat.reading import NatBinding, kept_flows, mappings
 from netns_fixtures.nat.rules import flush_text, next_ports, sysctls
 from netns_fixtures.ops import FlushConntrack, LoadRules, Op, SetSysctls
@@ -70,6 +70,10 @@ class Nat:
         if not config.translates:
             raise TopologyError(
                 f"router {plan.name} cannot become one without NAT: its LAN has inside addresses"
+            )
+        if nat == NatKind.CGNAT and plan.kind != NatKind.CGNAT:
+            raise TopologyError(
+                "'cgnat' is a router behind a carrier's: describe it with lab.router(nat='cgnat')"
             )
         with self._lab.changing():
             before, plan.nat, plan.kind = plan.kind, config, nat_label(nat)

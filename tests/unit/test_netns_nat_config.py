@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from netns_fixtures import Lab, Scenario
 from netns_fixtures.errors import TopologyError
 from netns_fixtures.nat import PRESETS, NatConfig, NatFiltering, NatKind, NatMapping, NatPorts, nat_config
 from netns_fixtures.nat.kept import KeptFlow
@@ -66,10 +67,40 @@ def test_what_cannot_be_is_refused_when_it_is_said(fields: dict[str, Any], says:
         NatConfig(**fields)
 
 
+def test_nat_by_axes_stands_in_a_scenario_file() -> None:
+    """Written and read again it is the same."""
+    told = Scenario.parse(
+        "routers:\n  home: {nat: {mapping: edm, filtering: adf, timeout: 30}}\n"
+        "  centre: {}\ntimeline:\n- {at: 1, do: home.nat.change, args: {nat: {lifetime: 50}}}\n"
+    )
+    lab = Scenario.parse(str(told)).lab()
+    assert lab.routers["home"].nat.config == NatConfig(mapping="apdm", filtering="adf", timeout=30)
+
+
 def test_unknown_preset_is_refused_with_those_that_exist() -> None:
     """Names first, as most mistakes are in those."""
     with pytest.raises(TopologyError, match=r"it is one of none, open, .* or a NatConfig"):
         nat_config("hoem")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "says"),
+    [
+        ("moderate", "none", "cannot become one without NAT"),
+        ("moderate", NatConfig(translates=False), "cannot become one without NAT"),
+        ("moderate", "cgnat", "a router behind a carrier's"),
+        ("none", "moderate", "has no NAT"),
+        ("moderate", "hoem", "it is one of none, open"),
+    ],
+    ids=str,
+)
+def test_change_that_needs_another_network_is_refused(before: str, after: str | NatConfig, says: str) -> None:
+    """Before anything is changed: the NAT stays what it was."""
+    with Lab() as lab:
+        router = lab.router("home", nat=before)
+        with pytest.raises(TopologyError, match=says):
+            router.nat.change(after)
+        assert (router.nat.kind, router.nat.config) == (before, nat_config(before))
 
 
 def test_every_kind_is_a_preset_and_keeps_conntracks_own_rules() -> None:
