@@ -267,14 +267,15 @@ class _Rules:
     def _enter(self, key: str, port: str, inside: str, outside: str) -> str:
         """Enter a mapping and refresh it, as a packet from inside does."""
         grow = self._grow
+        # The port first: where the kernel's clock ticks between two of these, it is free when its mapping ends.
         entries = [
+            f"{grow} @taken {{ {port} }}",
             f"{grow} @zones_out {{ {key} : ct zone }}",
             f"{grow} @mapped {{ {key} }}",
             f"{grow} @out {{ {key} : {outside} }}",
             f"{grow} @ext {{ {port} : {inside} }}",
             f"{grow} @zones_in {{ {port} : ct zone }}",
             f"{grow} @errors {{ {_BARE_PORT} : ct zone }}",
-            f"{grow} @taken {{ {port} }}",
         ]
         if self.config.aging:
             entries.append(f"update @awake {{ {port} }}")
@@ -327,11 +328,11 @@ class _Rules:
         if self.config.aging:
             return " ".join([*entries, f"update @awake {{ {port} }}"])
         entries += [
+            f"update @taken {{ {port} }}",
             f"update @zones_out {{ {key} : ct zone }}",
             f"update @mapped {{ {key} }}",
             f"update @out {{ {key} : ct {way} ip daddr . {port} }}",
             f"update @ext {{ {port} : ip daddr . udp dport }}",
             f"update @zones_in {{ {port} : ct zone }}",
-            f"update @taken {{ {port} }}",
         ]
         return " ".join(entries)
