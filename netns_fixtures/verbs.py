@@ -35,6 +35,9 @@ _HANDLE_MODULES = (
 )
 
 
+_handles: list[type] = []
+
+
 def handle(*, also: tuple[str, ...] = (), but: tuple[str, ...] = ()) -> Callable[[_C], _C]:
     """Mark a class as something that verbs can be done to, and record them.
 
@@ -46,10 +49,11 @@ def handle(*, also: tuple[str, ...] = (), but: tuple[str, ...] = ()) -> Callable
             name
             for name, value in vars(cls).items()
             if isinstance(value, FunctionType)
-            and (name in also or (_returns_none(value) and not name.startswith("_") and name not in but))
+            and (name in also or (_is_verb(name, value) and name not in but))
         )
         for name in names:
             setattr(cls, name, _recorded(name, vars(cls)[name]))
+        _handles.append(cls)
         setattr(cls, _MARK, names | getattr(cls, _MARK, frozenset()))
         return cls
 
@@ -65,6 +69,16 @@ def verb_names(kind: type) -> frozenset[str]:
     """The verbs of a class of handles; empty for any other class."""
     names: frozenset[str] = getattr(kind, _MARK, frozenset())
     return names
+
+
+def all_handles() -> tuple[type, ...]:
+    """The classes of everything that verbs can be done to, of the modules that were imported."""
+    return tuple(_handles)
+
+
+def names_handles(kind: type) -> bool:
+    """Whether a parameter of this type is a handle: of a class of handles, or of what several have in common."""
+    return kind is not object and any(issubclass(each, kind) for each in _handles)
 
 
 def lab_of(value: Any) -> Any:
@@ -158,9 +172,11 @@ def _public_classes() -> dict[str, Any]:
     return found
 
 
-def _returns_none(function: FunctionType) -> bool:
-    # Annotations are strings (PEP 563), and reading them so imports nothing.
-    return function.__annotations__.get("return", ...) in (None, "None")
+def _is_verb(name: str, function: FunctionType) -> bool:
+    # Annotations are strings (PEP 563), and reading them so imports nothing. "describe..." is about a lab that is
+    # not built yet: the node's own options say the same.
+    returns = function.__annotations__.get("return", ...)
+    return returns in (None, "None") and not name.startswith(("_", "describe"))
 
 
 def _recorded(name: str, function: Any) -> Any:

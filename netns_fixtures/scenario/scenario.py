@@ -65,6 +65,10 @@ class Scenario:
     def __repr__(self) -> str:
         return f"Scenario.parse('''\n{self}''')"
 
+    def _repr_pretty_(self, printer: Any, _cycle: bool) -> None:
+        """How Hypothesis and IPython print it: as the text of its file, not field by field."""
+        printer.text(repr(self))
+
     @property
     def actions(self) -> tuple[Action, ...]:
         """The timeline with each repetition, in order of time."""

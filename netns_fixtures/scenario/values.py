@@ -17,7 +17,7 @@ from typing import Any
 
 from netns_fixtures.errors import TopologyError
 from netns_fixtures.paths import find, path_of
-from netns_fixtures.verbs import is_handle, verb_names
+from netns_fixtures.verbs import is_handle, names_handles
 
 _ADDRESSES = (
     ipaddress.IPv4Address,
@@ -77,6 +77,23 @@ def to_plain(value: Any) -> Any:
     raise TopologyError(f"{value!r} cannot be written into a file")
 
 
+def can_say(hint: Any) -> bool:
+    """Whether a file has values for a type."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Literal or hint is Any:
+        return True
+    if origin is not None:
+        return all(can_say(each) for each in args if each is not Ellipsis)
+    if not isinstance(hint, type):
+        return False
+    return (
+        hint in (*_PLAIN, *_ADDRESSES, *_SEQUENCES, dict)
+        or names_handles(hint)
+        or issubclass(hint, enum.Enum)
+        or dataclasses.is_dataclass(hint)
+    )
+
+
 def describe(hint: Any) -> str:
     """A type in a person's words."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
@@ -98,7 +115,7 @@ def describe(hint: Any) -> str:
         return "a text"
     if isinstance(hint, type) and issubclass(hint, enum.Enum):
         return " or ".join(repr(each.value) for each in hint)
-    if isinstance(hint, type) and verb_names(hint):
+    if isinstance(hint, type) and names_handles(hint):
         return f"the name of a {hint.__name__.lower()}"
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return f"the fields of a {hint.__name__}"
@@ -107,7 +124,7 @@ def describe(hint: Any) -> str:
 
 def _one_of(lab: Any, hints: tuple[Any, ...], value: Any) -> Any:
     failures = []
-    for hint in sorted(hints, key=lambda hint: not _exact(hint, value)):
+    for hint in sorted(hints, key=lambda hint: _rank(hint, value)):
         try:
             return from_plain(lab, hint, value)
         except TopologyError as error:
@@ -117,6 +134,13 @@ def _one_of(lab: Any, hints: tuple[Any, ...], value: Any) -> Any:
         told = [e for e in failures if not str(e).endswith(_MISMATCH)] or failures
         raise told[0]
     raise TopologyError(f"{value!r} is not {' or '.join(describe(hint) for hint in hints)}")
+
+
+def _rank(hint: Any, value: Any) -> int:
+    """Names of nodes first, where a text may be one; then the very type of the value."""
+    if isinstance(value, str) and isinstance(hint, type) and names_handles(hint):
+        return 0
+    return 1 if _exact(hint, value) else 2
 
 
 def _exact(hint: Any, value: Any) -> bool:
@@ -149,7 +173,7 @@ def _sequence(lab: Any, origin: Any, hints: tuple[Any, ...], value: Any) -> Any:
 
 
 def _of_class(lab: Any, hint: type, value: Any) -> Any:
-    if verb_names(hint):
+    if names_handles(hint):
         return _handle(lab, hint, value)
     if issubclass(hint, enum.Enum):
         return _enum(hint, value)

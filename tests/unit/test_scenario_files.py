@@ -9,7 +9,8 @@ import pytest
 from netns_fixtures import Lab, LinkCondition, Scenario, ScenarioError, TopologyError, load_scenario
 from netns_fixtures.paths import find, find_verb, path_of
 from netns_fixtures.scenario import Action
-from netns_fixtures.verbs import signature_of, verb_names
+from netns_fixtures.scenario.values import can_say, from_plain, to_plain
+from netns_fixtures.verbs import all_handles, signature_of, verb_names
 
 MOVE = """
 name: move
@@ -182,6 +183,26 @@ def test_every_verb_can_be_named_and_its_types_are_known() -> None:
             assert None not in signature_of(type(target), verb).names
     assert find(lab, "hotspot.upstream.nat") is lab.routers["hotspot-carrier"].nat
     assert find(lab, "home.uplink") is lab.routers["home"].uplink
+
+
+def test_each_verb_of_each_handle_takes_what_a_file_can_say() -> None:
+    """Whatever can be done to a lab, can be done from a file: no parameter needs an object that has no text."""
+    for kind in all_handles():
+        for verb in verb_names(kind):
+            for parameter in signature_of(kind, verb).parameters:
+                assert can_say(parameter.hint), f"{kind.__name__}.{verb}: {parameter}"
+
+
+def test_node_is_written_as_its_name_where_a_text_may_stand_too() -> None:
+    """A firewall's rule names a host, and means the host, not a text."""
+    lab = Lab()
+    home = lab.router("home", nat="moderate")
+    laptop = lab.host("laptop", uplink=home)
+    hint = signature_of(type(home.firewall), "block").hint("source")
+    assert from_plain(lab, hint, "laptop") is laptop
+    assert from_plain(lab, hint, "192.0.2.1") == "192.0.2.1"
+    assert from_plain(lab, hint, None) is None
+    assert to_plain(laptop) == "laptop"
 
 
 def test_link_fields_are_those_of_a_condition() -> None:
