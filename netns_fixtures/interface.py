@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
-from netns_fixtures.errors import TopologyError
+from netns_fixtures.errors import AgentDied, LabClosed, TopologyError
 from netns_fixtures.link import LinkCondition, LinkFields
 from netns_fixtures.netem import qdisc_messages
 from netns_fixtures.ops import Op, SetCondition, SetLink, SetQdisc, Splice, SplitFrames
@@ -81,7 +82,8 @@ class Interface:
         if self.lab.number and not self.lab.closed:
             from netns_fixtures.ra.waiting import look  # only for those who ask; it brings pyroute2
 
-            self._seen6 = look(self.lab, self.plug)
+            with contextlib.suppress(LabClosed, AgentDied):  # it ended while we asked
+                self._seen6 = look(self.lab, self.plug)
         return list(self._seen6)
 
     def _learnt(self) -> list[Address6]:
