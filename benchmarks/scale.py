@@ -3,10 +3,11 @@
     python benchmarks/scale.py [--json] [--rounds 5] [--sizes 2,10,50,200,220] [--no-munet]
 
 One size after the other, each several times; a round waits until the kernel has taken the last lab apart, so that it
-measures its own work. Memory: what the kernel's slabs (namespaces, interfaces, rules) and the agent grew by while the
-lab was open; the slabs are the machine's, so other work on it shows. 220 nodes are 200 hosts behind 20 NATs. "Growth"
-is how much more a node costs in the largest lab than in one of 10: linear is 1. munet's labs have one switch and no
-routing (its smallest form), of sizes that it manages.
+measures its own work. "Processor" is what the agent and the kernel on its behalf used to build, which other work on
+the machine does not change much. Memory: what the kernel's slabs (namespaces, interfaces, rules) and the agent grew
+by while the lab was open; the slabs are the machine's, so other work on it shows. 220 nodes are 200 hosts behind 20
+NATs. "Growth" is how much more a node costs in the largest lab than in one of 10: linear is 1. munet's labs have one
+switch and no routing (its smallest form), of sizes that it manages.
 """
 
 from __future__ import annotations
@@ -46,13 +47,15 @@ def main() -> None:
     if options.json:
         print(json.dumps(results, indent=2))
         return
-    print(f"{'nodes':>6} {'build ms':>20} {'tear down ms':>14} {'kernel MB':>10} {'agent MB':>9}   munet")
+    print(
+        f"{'nodes':>6} {'build ms':>20} {'processor':>10} {'tear down ms':>13} {'kernel MB':>10} {'agent MB':>9}"
+    )
     for row in results["rows"]:
         build = f"{row['build']['median']:.0f} ({row['build']['min']:.0f}-{row['build']['max']:.0f})"
-        theirs = row.get("munet", "")
+        theirs = f"munet {row['munet']}" if "munet" in row else ""
         print(
-            f"{row['nodes']:>6} {build:>20} {row['tear down']['median']:>14.1f} {row['kernel_mb']:>10.1f}"
-            f" {row['agent_mb']:>9.1f}   {theirs}"
+            f"{row['nodes']:>6} {build:>20} {row['processor_ms']:>10.1f} {row['tear down']['median']:>13.1f}"
+            f" {row['kernel_mb']:>10.1f} {row['agent_mb']:>9.1f}   {theirs}"
         )
     print(f"growth per node: build {results['growth']['build']}, kernel memory {results['growth']['memory']}")
 
@@ -77,21 +80,23 @@ def _size(nodes: int, rounds: int) -> dict[str, Any]:
         "nodes": nodes,
         "build": small._stats([each[0] for each in found]),
         "tear down": small._stats([each[1] for each in found]),
+        "processor_ms": round(median(each[4] for each in found), 1),
         "kernel_mb": round(median(each[2] for each in found), 1),
         "agent_mb": round(median(each[3] for each in found), 1),
     }
 
 
-def _round(nodes: int) -> tuple[float, float, float, float]:
-    """Milliseconds to build and to tear down; MB of the kernel and of the agent while the lab was open."""
+def _round(nodes: int) -> tuple[float, float, float, float, float]:
+    """Milliseconds to build and to tear down; MB of the kernel and the agent while open; the build's processor ms."""
     lab = Lab()
     _describe(nodes, lab)
-    slab, agent = _slab(), _resident()
+    slab, agent, used = _slab(), _resident(), _processor()
     build = small._timed(lab.build)
+    used = _processor() - used
     slab, agent = _slab() - slab, _resident() - agent
     close = small._timed(lab.close)
     time.sleep(max(SETTLE, nodes * SETTLE_PER_NODE))
-    return build, close, slab, agent
+    return build, close, slab, agent, used
 
 
 def _describe(nodes: int, lab: Lab) -> None:
@@ -110,6 +115,11 @@ def _resident() -> float:
     return _field(Path(f"/proc/{shared_agent().pid}/status"), "VmRSS:") / 1024
 
 
+def _processor() -> float:
+    """Milliseconds that the agent ran so far."""
+    return int(Path(f"/proc/{shared_agent().pid}/schedstat").read_text().split()[0]) / 1e6
+
+
 def _field(path: Path, name: str) -> int:
     """A number of kB out of a file of the kernel."""
     return next(int(line.split()[1]) for line in path.read_text().splitlines() if line.startswith(name))
@@ -123,7 +133,7 @@ def _growth(rows: list[dict[str, Any]]) -> dict[str, float | None]:
 
     def ratio(value: str) -> float:
         first, final = (
-            (row["build"]["min"] if value == "build" else row["kernel_mb"]) / row["nodes"]
+            (row["processor_ms"] if value == "build" else row["kernel_mb"]) / row["nodes"]
             for row in (base, last)
         )
         return round(final / first, 2) if first > 0 else float("nan")
