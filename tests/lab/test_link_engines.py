@@ -13,6 +13,8 @@ from netns_fixtures.features import Capabilities, Feature
 netem = pytest.mark.requires_netns("netem", "tbf")
 #: What a busy machine may add to a round trip, seconds.
 SLACK = 0.05
+#: For how long a round trip is looked for that the machine did not slow down.
+TRYING = 15.0
 
 
 def test_missing_netem_is_said_before_anything_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,12 +48,14 @@ def test_engines_are_alike_from_outside(engine: str) -> None:
         laptop = lab.host("laptop", uplink=router, delay=0.05)
         server = lab.host("server", uplink=router)
         here, there = udp(laptop), udp(server, 7000)
-        for _ in range(2):  # the first pays for neighbour discovery
+        took, deadline = 9.9, time.monotonic() + TRYING
+        while took >= 0.1 + SLACK and time.monotonic() < deadline:  # the first pays for neighbour discovery
             began = time.perf_counter()
             here.sendto(b"?", (server.ip, 7000))
             there.sendto(b"!", hear(there))
             hear(here)
-        assert 0.1 <= time.perf_counter() - began < 0.1 + SLACK
+            took = min(took, time.perf_counter() - began)
+        assert 0.1 <= took < 0.1 + SLACK
         assert lab.link_engine == ("netem" if engine == "netem" else "wire")
         laptop.link.condition(loss=1.0, direction="egress")
         here.sendto(b"?", (server.ip, 7000))
