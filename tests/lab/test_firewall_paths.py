@@ -90,13 +90,13 @@ async def test_hosts_own_firewall_blocks_udp_data_takes_the_relay(
 async def test_block_between_two_nodes_data_takes_the_relay(
     lab: Lab, relay: Relays, endpoints: Endpoints
 ) -> None:
-    """They lose each other and keep the rest of the internet; one way is enough to break a path."""
+    """They lose each other, both ways, and keep the rest of the internet."""
     pair = await connected(lab, relay, endpoints, {})
     await pair.go_direct(HEALED)
     router, peer = lab.routers["client-nat"], lab.hosts["server"]
     async with Transfer(pair.connection) as transfer:
         await transfer.more(SOME, HEALED)
-        router.firewall.block(source=peer, one_way=True)
+        router.firewall.block(destination=peer)
         await transfer.more(SOME, HEALED)
         await pair.client.until(lambda end: pair.connection.path.relayed, HEALED, "relayed path")
         router.firewall.unblock()
