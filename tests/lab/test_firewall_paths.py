@@ -28,7 +28,7 @@ async def connected(lab: Lab, relay: Relays, endpoints: Endpoints, firewalls: di
     hosts: dict[str, Host] = moderate_pair(lab)
     for role, firewall in firewalls.items():
         lab.routers[f"{role}-nat"].firewall.set(firewall)
-    return await meet(endpoints, hosts["client"], hosts["server"], start_relay(lab, relay))
+    return await meet(endpoints, hosts["client"], hosts["server"], start_relay(lab, relay), within=HEALED)
 
 
 @BOTH_ROLES
@@ -110,7 +110,7 @@ async def test_large_packets_blocked_from_the_start_data_flows_directly(
     """A path that carries 1260 bytes and no more is still a direct path."""
     hosts = moderate_pair(lab)
     lab.routers["client-nat"].firewall.set(Firewall.longer_than(1260, direction, protocol="udp"))
-    pair = await meet(endpoints, hosts["client"], hosts["server"], start_relay(lab, relay))
+    pair = await meet(endpoints, hosts["client"], hosts["server"], start_relay(lab, relay), within=HEALED)
     await pair.go_direct(HEALED)
     async with Transfer(pair.connection) as transfer:
         await transfer.more(SOME, HEALED)
