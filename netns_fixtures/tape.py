@@ -23,6 +23,8 @@ class Call:
     verb: str
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
+    #: Whether the lab was built by then; else the verb only described.
+    built: bool
 
 
 class Tape:
@@ -77,7 +79,7 @@ class Tape:
             self._inside.verb = outer
         if not outer:
             with self._lock:
-                self._calls.append(Call(began, target, verb, args, kwargs))
+                built = self.zero is not None
+                self._calls.append(Call(began, target, verb, args, kwargs, built))
                 self._count += 1
-                # What was done before the kernel had a part in it only described.
-                self._changed = self._changed or self.zero is not None
+                self._changed = self._changed or built

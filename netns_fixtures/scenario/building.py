@@ -114,13 +114,14 @@ def _texts(value: Any) -> Iterable[str]:
     if isinstance(value, str):
         yield value
     elif isinstance(value, (dict, list)):
-        for each in value.values() if isinstance(value, dict) else value:
+        # Keys may be names, too: of regions with a latency to each.
+        for each in (*value, *value.values()) if isinstance(value, dict) else value:
             yield from _texts(each)
 
 
 def _is_sugar(lab: Lab, node: Node) -> bool:
     kind: Any = type(lab)
-    return CONDITION not in signature_of(kind, node.kind).names
+    return node.kind in ("router", "host") and CONDITION not in signature_of(kind, node.kind).names
 
 
 def _add(lab: Lab, node: Node, marks: Marks) -> None:

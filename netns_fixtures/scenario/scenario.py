@@ -54,9 +54,14 @@ class Scenario:
 
         What cannot be written (an argument that is a function) stands in ``test["gaps"]``, as sentences.
         """
-        nodes, steps, gaps = recorded(lab)
+        found = recorded(lab)
         return cls(
-            name=lab.name, seed=lab.seed, nodes=nodes, steps=steps, test={"gaps": gaps} if gaps else {}
+            name=lab.name,
+            seed=lab.seed,
+            nodes=tuple(found.nodes),
+            setup=tuple(found.setup),
+            steps=tuple(found.steps),
+            test={"gaps": found.gaps} if found.gaps else {},
         )
 
     def __str__(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -26,23 +27,35 @@ _WIDTH = 110
 _DIGITS = 6
 
 
-def recorded(lab: Lab) -> tuple[tuple[Node, ...], tuple[Action, ...], list[str]]:
+@dataclass(slots=True)
+class Recorded:
     """What a lab is made of, what was done to it, and what of that cannot be written, as sentences."""
+
+    nodes: list[Node] = field(default_factory=list)
+    setup: list[Action] = field(default_factory=list)
+    steps: list[Action] = field(default_factory=list)
+    gaps: list[str] = field(default_factory=list)
+
+
+def recorded(lab: Lab) -> Recorded:
+    """What the tape of a lab says. Nodes that were added to a running lab are steps."""
     makers = set(sections(type(lab)).values())
-    nodes: list[Node] = []
-    steps: list[Action] = []
-    gaps = [] if lab.tape.complete else ["the first verbs were forgotten: there were too many"]
+    found = Recorded()
+    if not lab.tape.complete:
+        found.gaps.append("the first verbs were forgotten: there were too many")
     for call in lab.tape.calls:
         try:
             args = _arguments(call)
-            if call.target is lab and call.verb in makers and not steps:
-                nodes.append(Node(call.verb, args.pop("name"), args))
+            if call.target is lab and call.verb in makers and not call.built:
+                found.nodes.append(Node(call.verb, args.pop("name"), args))
+            elif not call.built:
+                found.setup.append(Action(path_of(call.target), call.verb, args))
             else:
                 at = max(0.0, round(call.time - (lab.tape.zero or call.time), _DIGITS))
-                steps.append(Action(path_of(call.target), call.verb, args, at))
+                found.steps.append(Action(path_of(call.target), call.verb, args, at))
         except TopologyError as error:
-            gaps.append(f"{call.verb}: {error}")
-    return tuple(nodes), tuple(steps), gaps
+            found.gaps.append(f"{call.verb}: {error}")
+    return found
 
 
 def values_of(scenario: Scenario, kinds: Mapping[str, str]) -> dict[str, Any]:

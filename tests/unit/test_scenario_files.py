@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from netns_fixtures import Lab, LinkCondition, Scenario, ScenarioError, TopologyError, load_scenario
+from netns_fixtures import (
+    Lab,
+    LinkCondition,
+    NatConfig,
+    Scenario,
+    ScenarioError,
+    TopologyError,
+    load_scenario,
+)
 from netns_fixtures.paths import find, find_verb, path_of
 from netns_fixtures.scenario import Action
 from netns_fixtures.scenario.values import can_say, from_plain, to_plain
@@ -170,6 +178,26 @@ def test_description_of_a_lab_is_a_scenario() -> None:
         assert {n: (i.addresses, i.mac) for n, i in host.interfaces.items()} == {
             n: (i.addresses, i.mac) for n, i in twin.interfaces.items()
         }
+
+
+def test_what_was_said_before_building_is_set_up_and_not_an_event() -> None:
+    """Regions, latencies and records of a lab that does not run yet are nodes and ``setup``, whatever their order."""
+    lab = Lab("world", seed=1)
+    lab.region("eu")
+    lab.region("us")
+    lab.region("asia", {"eu": 0.1})
+    lab.latency("eu", "us", 0.05)
+    router = lab.router("home", nat=NatConfig(hairpin=True), region="us", firewall="block-inbound")
+    lab.dns.set("relay.test", "A", "203.0.113.5")
+    lab.host("laptop", uplink=router, mtu=1400)
+    scenario = Scenario.of(lab)
+    assert [node.name for node in scenario.nodes] == ["eu", "us", "asia", "home", "laptop"]
+    assert [action.path for action in scenario.setup] == ["lab.latency", "lab.dns.set"]
+    assert scenario.steps == ()
+    assert "gaps" not in scenario.test
+    again = Scenario.parse(str(scenario))
+    assert again == scenario
+    assert again.lab().hosts["laptop"].ip == lab.hosts["laptop"].ip
 
 
 def test_every_verb_can_be_named_and_its_types_are_known() -> None:
