@@ -274,10 +274,12 @@ class Lab(RegionVerbs):
             self._closed = True
             for service in self._services:
                 service.close()
-            self.dns.close()
-            if self._agent is not None:
-                with contextlib.suppress(AgentDied):  # then there is nothing left to close
-                    self._agent.request(CloseLab(self.number))
+            try:
+                self.dns.close()
+            finally:
+                if self._agent is not None:
+                    with contextlib.suppress(AgentDied):  # then there is nothing left to close
+                        self._agent.request(CloseLab(self.number))
         self.log_event("lab_closed", "", f"lab {self.name} closed")
 
     # -- for the handles

@@ -58,13 +58,18 @@ class TopologyLog:
         #: (time, the interfaces that are others since then).
         self.changes: list[tuple[float, dict[str, State]]] = []
         self._look(_ALWAYS)
-        self._unsubscribe: Callable[[], None] | None = lab.on_event(lambda event: self._look(event.time))
+        self._unsubscribe: Callable[[], None] | None = lab.on_event(self._hear)
 
     def close(self) -> None:
         """Watch no longer."""
         if self._unsubscribe is not None:
             self._unsubscribe()
             self._unsubscribe = None
+
+    def _hear(self, event: Any) -> None:
+        # Questions come in the name server's thread, at any time, and change nothing.
+        if event.kind != "dns_query":
+            self._look(event.time)
 
     def _look(self, time: float) -> None:
         if len(self.changes) >= MAX_CHANGES:
