@@ -39,7 +39,17 @@ from netns_fixtures.nat.kept import KeptFlow
 from netns_fixtures.nat.rules import NatRules, sysctls
 from netns_fixtures.nat64.plan import Nat64Plan, plan_nat64
 from netns_fixtures.offer import check_offered, firewall6_ops, router_family
-from netns_fixtures.ops import AddAddress, AddBridge, AddCable, AddNode, LoadRules, Op, SetLink, SetSysctls
+from netns_fixtures.ops import (
+    AddAddress,
+    AddBridge,
+    AddCable,
+    AddNode,
+    LoadRules,
+    Op,
+    RemoveRoute,
+    SetLink,
+    SetSysctls,
+)
 from netns_fixtures.path_limits import PathLimits
 from netns_fixtures.plug import FABRIC, Assigned, Plug, Segment
 from netns_fixtures.prefixes import LanPrefixes, nat6_ops, plan_prefixes, replace_prefix, routed_prefixes
@@ -329,7 +339,9 @@ class Topology:
             found += self.backbone.routes(networks_of(self._regions, found, self._outsides))
         for plug, destination, gateway in found:
             wanted[plug].append((destination, gateway))
-        return [op for plug, routes in wanted.items() for op in plug.route_ops(routes)]
+        ops = [op for plug, routes in wanted.items() for op in plug.route_ops(routes)]
+        # Removals first: a route that moves to another interface is there twice else, and the kernel has it once.
+        return sorted(ops, key=lambda op: not isinstance(op, RemoveRoute))
 
     def _outsides(self, name: str) -> list[str]:
         wan = self.routers[name].wan
