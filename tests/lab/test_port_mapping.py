@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from parity_kit import HOLEPUNCH, meet, scaled, start_relays
+from parity_kit import meet, scaled, start_relays
 from udp_kit import PATIENCE, close_all, hear, is_silent, port_of, udp
 
 from iroh_py import Endpoint, EndpointConfig
@@ -21,7 +21,9 @@ from pytest_iroh.relays import Relays
 PROTOCOLS = ["pcp", "nat-pmp", "upnp"]
 NONCE = bytes(range(12))
 #: Patience with an endpoint that asks in three languages, one after the other.
-ASKING = 8.0
+ASKING = 15.0
+#: And with a pair that can only go direct once the port was asked for and told.
+DIRECT = 15.0
 
 
 @pytest.fixture
@@ -314,6 +316,6 @@ async def test_strict_by_strict_goes_direct_with_a_port_on_one_side(
     home, server = behind(lab, "server", port_mapping="pcp")
     _office, client = behind(lab, "client")
     pair = await meet(endpoints, client, server, *start_relays(lab, relay))
-    await pair.go_direct(HOLEPUNCH * 2)
+    await pair.go_direct(DIRECT)
     await pair.ping()
     assert len(home.port_mapping.mappings()) == 1
