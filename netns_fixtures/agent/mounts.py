@@ -6,7 +6,6 @@ them, also after ``kill -9``. Nothing is ever written to the machine's disk.
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Sequence
 
@@ -37,12 +36,14 @@ def make_own_mounts(files: Sequence[tuple[str, str]]) -> None:
     if files:
         mount("tmpfs", _SCRATCH, "tmpfs", _QUIET, "mode=755,size=1m")
         _cover(files)
-        # What was bound elsewhere stays. Not left below the next mount: that may be refused.
-        umount(_SCRATCH)
-    # The process sees its own numbers in /proc. Containers that mask parts of /proc forbid the mount; then
-    # /proc/self still works, which is what programs look at.
-    with contextlib.suppress(OSError):
+    try:
+        # The process sees its own numbers in /proc.
         mount("proc", "/proc", "proc", _QUIET)
+    except OSError:
+        # Containers that mask parts of /proc forbid it; then /proc/self still works, which is what programs look
+        # at. What was bound elsewhere stays. (Only here: unmounting waits for the kernel, some milliseconds.)
+        if files:
+            umount(_SCRATCH)
 
 
 def _cover(files: Sequence[tuple[str, str]]) -> None:
@@ -52,9 +53,8 @@ def _cover(files: Sequence[tuple[str, str]]) -> None:
         os.mkdir(own, 0o755)
         for path, content in inside:
             _write(f"{own}/{os.path.basename(path)}", content)
-        if all(
-            os.path.exists(path) for path, _content in inside
-        ):  # also through a link, as systemd-resolved's
+        # Also through a link, such as systemd-resolved's.
+        if all(os.path.exists(path) for path, _content in inside):
             for path, _content in inside:
                 mount(f"{own}/{os.path.basename(path)}", path, "", MS_BIND)
         else:
