@@ -244,14 +244,16 @@ class Endpoint:
         self._closed = True
         for connection in self._driver.connections:
             connection.close(code, reason)
-        if self._discovery is not None:
-            await self._discovery.close()
-        if self._driver.relays is not None:
-            self._driver._pump()
-            await self._driver.relays.close()
-        self._driver.close()
-        self._addresses.close()
-        self._incoming.put_nowait(None)
+        try:
+            if self._discovery is not None:
+                await self._discovery.close()
+            if self._driver.relays is not None:
+                self._driver._pump()
+                await self._driver.relays.close()
+        finally:  # also where the wait is cancelled: sockets must not outlive the endpoint
+            self._driver.close()
+            self._addresses.close()
+            self._incoming.put_nowait(None)
 
     async def __aenter__(self) -> Endpoint:
         return self

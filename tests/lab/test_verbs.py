@@ -310,7 +310,7 @@ def test_wrong_arguments_change_nothing(net: Lab) -> None:
     with pytest.raises(TopologyError, match="direction"):
         world.laptop.link.condition(loss=1.0, direction="sideways")  # type: ignore[arg-type]
     with pytest.raises(TopologyError, match="overlaps"):
-        world.home.renumber("192.168.2.0/24")
+        world.home.renumber("198.18.1.0/24")
     assert world.source(udp(world.laptop))[0] == world.home.ip
 
 
