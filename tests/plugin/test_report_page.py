@@ -157,15 +157,15 @@ def test_the_failure_is_one_line_and_files_are_linked(tmp_path: Path) -> None:
         tmp_path,
         REPORT
         + """
-        const top = document.getElementById("reason").scrollTop;
-        report({ headline: document.querySelector(".headline").textContent, top,
+        const scrolled = document.getElementById("reason").scrollTop;
+        report({ headline: document.querySelector(".headline").textContent, scrolled,
                  files: [...document.querySelectorAll(".files a")].map((a) => a.getAttribute("href")) });""",
     )
     assert visited.console == []
     seen = found(visited)
     assert seen["headline"] == "it went BOOM"
     assert seen["files"] == ["story.txt", "packets/a%20b%26c-eth0.pcapng"]
-    assert seen["top"] > 0
+    assert seen["scrolled"] > 0
 
 
 def test_twenty_hosts_fit_a_window(tmp_path: Path) -> None:
