@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
+import socket
+import warnings
 from collections.abc import AsyncIterator, Callable
 
 import dns.flags
@@ -301,3 +304,19 @@ async def test_network_that_cannot_listen_is_named() -> None:
 
     with pytest.raises(LocalProtocolError, match="cannot listen"):
         await DiscoveryServer(SystemNetwork()).start()
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_connection_that_comes_in_while_the_server_closes_is_closed_too(turns: int) -> None:
+    """At whatever turn of the event loop: a forgotten socket would be a ResourceWarning here."""
+    server = await DiscoveryServer().start()
+    with socket.create_connection(server.dns_addr), socket.create_connection(server.dns_addr):
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await server.close()
+        for _ in range(turns + 6):
+            await asyncio.sleep(0)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            gc.collect()
+        assert [str(each.message) for each in caught] == []
