@@ -36,6 +36,8 @@ async def connect(
     loop = asyncio.get_running_loop()
     kind = socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
     sock = opener(Family.of(ip), kind, socket.IPPROTO_TCP)
+    reader = asyncio.StreamReader(READ_LIMIT, loop)
+    protocol = _Protocol(reader, loop=loop)
     try:
         sock.setblocking(False)
         # Small frames (pings, disco) must not wait for the acknowledgement of earlier ones.
@@ -44,7 +46,28 @@ async def connect(
             sock.setsockopt(socket.SOL_SOCKET, SO_BINDTOIFINDEX, via)
         await loop.sock_connect(sock, (ip, port))
         name = (server_hostname or ip) if ssl is not None else None
-        return await asyncio.open_connection(sock=sock, ssl=ssl, server_hostname=name, limit=READ_LIMIT)
+        transport, _ = await loop.create_connection(
+            lambda: protocol, sock=sock, ssl=ssl, server_hostname=name
+        )
     except BaseException:
+        if protocol.transport is not None:
+            # Cancelled after the handshake: asyncio says goodbye by TLS then, on a socket that closes below.
+            protocol.transport.abort()
         sock.close()
         raise
+    return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+
+
+class _Protocol(asyncio.StreamReaderProtocol):
+    """Remembers its transport, which asyncio gives to nobody else when a connection is cancelled."""
+
+    transport: asyncio.WriteTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.WriteTransport)
+        self.transport = transport
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.transport = None
+        super().connection_lost(exc)
