@@ -91,8 +91,12 @@ def test_remarks_are_bounded() -> None:
     assert len(findings.notes) == MAX_NOTES
 
 
-def report(*, udp: bool = True, portal: bool | None = None) -> Report:
-    return Report(started=0.0, finished=0.0, full=True, udp=udp, captive_portal=portal)
+NEAR = RelayUrl.parse("https://near.example")
+
+
+def report(*, udp: bool = True, portal: bool | None = None, answered: bool = True) -> Report:
+    latency = {NEAR: 0.02} if answered else {}
+    return Report(started=0.0, finished=0.0, full=True, udp=udp, captive_portal=portal, relay_latency=latency)
 
 
 def schedule() -> Schedule:
@@ -114,6 +118,26 @@ def test_next_one_follows_after_a_period_and_is_incremental() -> None:
     s.handle_report(101.0, report())
     assert s.due(101.0) == 101.0 + sum(PERIOD) / 2
     assert not s.start(124.0)
+
+
+def test_nobody_answered_it_is_repeated_soon_and_ever_less_often() -> None:
+    """On a bad link the first report may be lost; without our own address nobody can punch a hole to us."""
+    plan, now, pauses = schedule(), 100.0, []
+    for _ in range(8):
+        plan.start(now)
+        plan.handle_report(now, report(udp=False, answered=False))
+        due = plan.due(now)
+        assert due is not None
+        pauses.append(due - now)
+        now = due
+    assert pauses[:3] == [1.0, 2.0, 4.0]
+    assert pauses == sorted(pauses)
+    assert pauses[-1] <= PERIOD[1]
+    plan.start(now)
+    plan.handle_report(now, report())
+    due = plan.due(now)
+    assert due is not None
+    assert due - now >= PERIOD[0]
 
 
 def test_full_one_is_due_after_five_minutes() -> None:

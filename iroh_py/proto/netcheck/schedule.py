@@ -13,6 +13,9 @@ FULL_INTERVAL = 300.0
 #: Reports that may start at once, and how many per second after that. Each costs a dozen packets.
 BURST = 6.0
 RATE = 1.0
+#: A report to which nobody answered is repeated after so many seconds, then after twice as many, up to PERIOD: on a bad
+#: link the question for the relay's name may have been lost, and without our address nobody can punch a hole to us.
+REPEAT_AFTER = 1.0
 #: One token, as floats add up.
 _ONE = 1.0 - 1e-6
 
@@ -33,6 +36,8 @@ class Schedule:
         self._wanted_full = False
         self._restart = False
         self._last_full: float | None = None
+        #: Reports in a row to which nobody answered.
+        self._unanswered = 0
         self.running = False
         self.starts = 0
 
@@ -70,9 +75,17 @@ class Schedule:
         """The run is finished."""
         self.running = False
         self._restart = False
-        self._periodic_at = now + self._uniform(*PERIOD)
+        self._periodic_at = now + self._pause(report)
         if not report.udp and report.captive_portal:
             self._last_full = None  # log-in pages go away: look at everything again
+
+    def _pause(self, report: Report) -> float:
+        """Seconds until the next report by itself."""
+        pause = self._uniform(*PERIOD)
+        self._unanswered = 0 if report.relay_latency else self._unanswered + 1
+        if not self._unanswered:
+            return pause
+        return min(pause, REPEAT_AFTER * 2.0 ** min(self._unanswered - 1, 5))
 
     def handle_abandoned(self) -> None:
         """The run under way was given up."""
