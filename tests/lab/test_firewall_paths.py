@@ -15,7 +15,7 @@ from pytest_iroh.relays import Relays, RunningRelay
 #: once it can: generous, as rounds of pings get rare while the relay carries everything, and machines are busy.
 HEALED, UPGRADED = 20.0, 40.0
 #: Bytes that have to come back.
-SOME = 200_000
+SOME = 50_000
 
 
 def start_relay(lab: Lab, relay: Relays) -> RunningRelay:
