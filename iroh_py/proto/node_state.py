@@ -286,7 +286,8 @@ class NodeState:
         self._silence.handle_payload(now)
         best = self.best
         if state is best:
-            if self.suspect_since is not None and self._suspect_why == SILENCE:
+            # With a relay beside, it vouches for one direction only: what it acknowledges may have gone by the relay.
+            if self.suspect_since is not None and self._suspect_why == SILENCE and self.relay is None:
                 self._clear_doubt(now)
             return []
         if not fresh:

@@ -103,6 +103,20 @@ async def test_block_between_two_nodes_data_takes_the_relay(
         await transfer.until(lambda: pair.connection.path.direct, UPGRADED, "not direct again")
 
 
+async def test_block_of_one_direction_data_takes_the_relay(
+    lab: Lab, relay: Relays, endpoints: Endpoints
+) -> None:
+    """What the peer sends vanishes and what it is sent arrives: a path that works one way is no path."""
+    pair = await connected(lab, relay, endpoints, {})
+    await pair.go_direct(HEALED)
+    async with Transfer(pair.connection) as transfer:
+        await transfer.more(SOME, HEALED)
+        lab.routers["client-nat"].firewall.block(source=lab.hosts["server"], one_way=True)
+        await transfer.more(3 * SOME, HEALED)
+        lab.routers["client-nat"].firewall.unblock()
+        await transfer.until(lambda: pair.connection.path.direct, UPGRADED, "not direct again")
+
+
 @pytest.mark.parametrize("direction", ["out", "in"])
 async def test_large_packets_blocked_from_the_start_data_flows_directly(
     lab: Lab, relay: Relays, endpoints: Endpoints, direction: Direction

@@ -8,7 +8,7 @@ import pytest
 
 from iroh_py.network import Addr, Family
 from iroh_py.proto.netcheck.report import MAX_NOTES, Findings, Report
-from iroh_py.proto.netcheck.schedule import BURST, FULL_INTERVAL, PERIOD, Schedule
+from iroh_py.proto.netcheck.schedule import BURST, FULL_INTERVAL, PERIOD, WITHOUT_UDP, Schedule
 from iroh_py.relay_url import RelayUrl
 
 A: Addr = ("198.51.100.1", 3478)
@@ -138,6 +138,14 @@ def test_nobody_answered_it_is_repeated_soon_and_ever_less_often() -> None:
     due = plan.due(now)
     assert due is not None
     assert due - now >= PERIOD[0]
+
+
+def test_udp_is_blocked_we_look_again_every_few_seconds() -> None:
+    """A firewall that is lifted tells nobody."""
+    plan = schedule()
+    plan.start(100.0)
+    plan.handle_report(104.0, report(udp=False))
+    assert plan.due(104.0) == 104.0 + WITHOUT_UDP
 
 
 def test_full_one_is_due_after_five_minutes() -> None:

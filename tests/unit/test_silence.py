@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from node_kit import HOME, RELAY, settled
+from node_kit import HOME, RELAY, answer, pings, settled
 
 from iroh_py.events import AnswerLate, PathSuspected
 from iroh_py.proto.actions import SendDisco
@@ -157,3 +157,33 @@ def test_process_stood_still_when_the_answer_was_due_it_gets_its_time_once_more(
     assert list(node.shared.events) == []
     node.handle_timeout(3.8)
     assert not node.steady
+
+
+def test_payload_by_the_doubted_path_ends_no_doubt_while_there_is_a_relay() -> None:
+    """One direction may be dead: what the peer acknowledges may have taken the relay. A pong decides."""
+    node = relayed_node()
+    node.handle_sent(2.0, wants_answer=True)
+    now = 2.0
+    while node.steady:
+        due = node.next_timeout()
+        assert due is not None
+        now = max(now, due)
+        node.handle_timeout(now)
+    sent = pings(node.handle_timeout(now) + node.handle_timeout(now + 0.05))
+    node.handle_payload(now + 0.06, UdpPath(HOME), 50, fresh=True)
+    assert not node.steady
+    answer(node, now + 0.07, UdpPath(HOME), sent[UdpPath(HOME)])
+    assert node.steady
+
+
+def test_payload_by_the_doubted_path_ends_the_doubt_where_there_is_no_relay() -> None:
+    """Then whatever is acknowledged came by it."""
+    node = settled()
+    node.handle_payload(1.6, UdpPath(HOME), 50, fresh=True)
+    node.handle_sent(2.0, wants_answer=True)
+    due = node.next_timeout()
+    assert due is not None
+    node.handle_timeout(due)
+    assert not node.steady
+    node.handle_payload(due + 0.01, UdpPath(HOME), 50, fresh=True)
+    assert node.steady

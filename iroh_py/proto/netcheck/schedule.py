@@ -16,6 +16,9 @@ RATE = 1.0
 #: A report to which nobody answered is repeated after so many seconds, then after twice as many, up to PERIOD: on a bad
 #: link the question for the relay's name may have been lost, and without our address nobody can punch a hole to us.
 REPEAT_AFTER = 1.0
+#: Where a relay answers and UDP does not come through, we look again this often: firewalls are lifted, guests log in,
+#: and until our address is known all payload takes the relay.
+WITHOUT_UDP = 5.0
 #: One token, as floats add up.
 _ONE = 1.0 - 1e-6
 
@@ -84,7 +87,7 @@ class Schedule:
         pause = self._uniform(*PERIOD)
         self._unanswered = 0 if report.relay_latency else self._unanswered + 1
         if not self._unanswered:
-            return pause
+            return pause if report.udp else min(pause, WITHOUT_UDP)
         return min(pause, REPEAT_AFTER * 2.0 ** min(self._unanswered - 1, 5))
 
     def handle_abandoned(self) -> None:
