@@ -137,6 +137,8 @@ class RelayDialer:
         self.ways = ways
         self._known: list[str] = []
         self._known_good = False
+        #: Whether a dial ever succeeded: then what is known is worth more than waiting long for a name server.
+        self._proven = False
         self._changed = asyncio.Event()
         #: TCP attempts started, for tests and reports.
         self.attempts = 0
@@ -168,7 +170,7 @@ class RelayDialer:
                 if upgraded is not None:
                     upgraded.abort()  # given up after the race was won: nobody else knows the winner
                 raise
-        self._known_good = True
+        self._known_good = self._proven = True
         return upgraded
 
     async def addresses(self) -> list[str]:
@@ -185,7 +187,7 @@ class RelayDialer:
         return await self.addresses()
 
     async def _look_up(self) -> None:
-        limit = DNS_TIMEOUT_KNOWN if self._known else DNS_TIMEOUT
+        limit = DNS_TIMEOUT_KNOWN if self._known and self._proven else DNS_TIMEOUT
         try:
             async with asyncio.timeout(limit):
                 found = await self._network.resolve(self._url.host)

@@ -364,6 +364,23 @@ async def test_name_server_that_fails_after_a_move_is_not_waited_for_long() -> N
 
 
 @virtual()
+async def test_first_answer_was_useless_a_slow_name_server_is_waited_for() -> None:
+    """The first answer named a dead address; the next takes 600 ms, and must not be cut off before."""
+    net = SimNet()
+    relay, alice, _bob = await world(net)
+    net.name("relay.example", "198.51.100.250")
+    client = alice.client(RelayUrl.parse(f"http://relay.example:{PORT}"))
+    client.start()
+    await asyncio.sleep(2)
+    assert not client.connected
+    net.resolve_delay = 0.6
+    net.name("relay.example", "198.51.100.1")
+    await alice.until(lambda: client.connected, 20)
+    await client.close()
+    await relay.kill()
+
+
+@virtual()
 async def test_relay_that_never_resolves_is_reported_and_retried() -> None:
     """Errors are told once, with the reason, and end when the name appears."""
     net = SimNet()
