@@ -13,7 +13,7 @@ from netns_fixtures.features import Capabilities, Feature
 
 
 def needs_netem() -> None:
-    """Skip where the kernel has none. Not ``requires_netns``: labs do without, so a strict run does not insist on it."""
+    """Skip where the kernel has none. Labs do without, so a strict run does not insist on it as on other features."""
     try:
         capabilities().require("netem", "tbf")
     except MissingCapability as error:
