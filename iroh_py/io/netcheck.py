@@ -93,6 +93,13 @@ class Netcheck:
         self._schedule.request(self._network.time(), full=full, restart=restart or failover)
         self._look()
 
+    def handle_relay_found(self, url: RelayUrl, ips: tuple[str, ...]) -> None:
+        """A connection to a relay came to be, so this is where it is; if no report found that out, one is due."""
+        if ips:
+            self._known[url] = ips
+        if self.last is None and not self._schedule.running:
+            self.request()
+
     def handle_stun(self, now: float, data: bytes, source: Addr) -> bool:
         """A STUN message arrived on one of our sockets; whether it was for us."""
         return self._driver is not None and self._driver.handle_stun(now, data, source)

@@ -141,6 +141,11 @@ class RelayClient:
         return self._link.local_ip if self._link is not None else None
 
     @property
+    def addresses(self) -> tuple[str, ...]:
+        """Where the relay is, as far as it was found out."""
+        return self._dialer.known
+
+    @property
     def latency(self) -> float | None:
         """Seconds of the last ping's round trip."""
         return self._link.latency if self._link is not None else None

@@ -173,6 +173,11 @@ class RelayDialer:
         self._known_good = self._proven = True
         return upgraded
 
+    @property
+    def known(self) -> tuple[str, ...]:
+        """The addresses that the relay's name last had, or its own if it has no name."""
+        return (self._url.host,) if _is_ip(self._url.host) else tuple(self._known)
+
     async def addresses(self) -> list[str]:
         """Where the relay may be, families taking turns, best first. Raises ConnectError."""
         if _is_ip(self._url.host):

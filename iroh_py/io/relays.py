@@ -226,6 +226,8 @@ class Relays:
         self._choice.handle_connection(now, url, healthy=connected)
         if connected:
             self._core.handle_relay_connected(now, url)
+            client = self._clients.client(url)
+            self._netcheck.handle_relay_found(url, () if client is None else client.addresses)
             for failing in self._stand_ins.failing:
                 if url in self._instead_of(now, failing):  # what waits for that relay has another way now
                     self._core.handle_relay_connected(now, failing)
