@@ -296,6 +296,7 @@ class NodeState:
             if best is not None and self.suspect_since is None and quiet(now, best):
                 # What is newest came over the relay: the peer does not get through to us directly.
                 self._suspect(now, "the peer uses the relay")
+                return self._kick(now, reset=False)  # what is in flight by the direct path is lost
             return []
         return (
             self._challenge(now, state, Sign.PAYLOAD) if self._challengeable(now, state, Sign.PAYLOAD) else []

@@ -6,7 +6,7 @@ import pytest
 from node_kit import HOME, RELAY, answer, pings, settled
 
 from iroh_py.events import AnswerLate, PathSuspected
-from iroh_py.proto.actions import SendDisco
+from iroh_py.proto.actions import Kick, SendDisco
 from iroh_py.proto.disco import Ping
 from iroh_py.proto.node_state import NodeState
 from iroh_py.proto.paths import RelayPath, UdpPath
@@ -187,3 +187,11 @@ def test_payload_by_the_doubted_path_ends_the_doubt_where_there_is_no_relay() ->
     assert not node.steady
     node.handle_payload(due + 0.01, UdpPath(HOME), 50, fresh=True)
     assert node.steady
+
+
+def test_peer_turns_to_the_relay_what_is_in_flight_is_sent_again_at_once() -> None:
+    """It does not hear us directly: its answers would wait behind what was lost."""
+    node = relayed_node()
+    actions = node.handle_payload(2.0, RelayPath(RELAY), 50, fresh=True)
+    assert Kick(reset=False) in actions
+    assert RelayPath(RELAY) in [path for path, _ in node.targets(2.0)]
