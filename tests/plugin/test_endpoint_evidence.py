@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
-import textwrap
 from pathlib import Path
 
 import pytest
+from attempt_kit import failed_attempt
 
 pytestmark = pytest.mark.requires_netns
 
@@ -31,15 +30,7 @@ TEST = f"""
 @pytest.fixture(scope="module")
 def attempt(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory of the failing test's only attempt, from a pytest of its own."""
-    place = tmp_path_factory.mktemp("project")
-    (place / "test_it.py").write_text(textwrap.dedent(TEST))
-    (place / "pytest.ini").write_text("[pytest]\nasyncio_mode = auto\n")
-    argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-    done = subprocess.run(argv, cwd=place, capture_output=True, text=True, timeout=100)
-    assert "1 failed" in done.stdout, done.stdout
-    assert "could not be saved" not in done.stdout
-    (directory,) = (place / "test-results").glob("*/attempt-*")
-    return directory
+    return failed_attempt(tmp_path_factory.mktemp("project"), TEST, "1 failed")
 
 
 def test_secrets_are_kept(attempt: Path) -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
-import textwrap
 from pathlib import Path
 from typing import Any
 
 import pytest
+from attempt_kit import failed_attempt
 from chromium import needs_chromium, visit
 from scapy.utils import RawPcapNgReader
 
@@ -40,15 +39,7 @@ TEST = """
 @pytest.fixture(scope="module")
 def attempt(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory of the failing test's only attempt, from a pytest of its own."""
-    place = tmp_path_factory.mktemp("project")
-    (place / "test_it.py").write_text(textwrap.dedent(TEST))
-    (place / "pytest.ini").write_text("[pytest]\nasyncio_mode = auto\n")
-    argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-    done = subprocess.run(argv, cwd=place, capture_output=True, text=True, timeout=100)
-    assert "1 failed, 1 passed" in done.stdout, done.stdout
-    assert "could not be saved" not in done.stdout
-    (directory,) = (place / "test-results").glob("*/attempt-*")
-    return directory
+    return failed_attempt(tmp_path_factory.mktemp("project"), TEST, "1 failed, 1 passed")
 
 
 def comments(path: Path) -> list[str]:
