@@ -32,7 +32,7 @@ HTTP_PORT, TLS_PORT, DNS_PORT = 8080, 8443, 53
 Way = Literal["dns", "pkarr", "both"]
 
 
-class _WatchedStore(PacketStore):
+class WatchedStore(PacketStore):
     """The packets of a service, for those who wait for one. Of the portal's loop alone."""
 
     def __init__(self) -> None:
@@ -58,7 +58,7 @@ class RunningDiscovery:
         self,
         portal: Portal,
         server: DiscoveryServer,
-        store: _WatchedStore,
+        store: WatchedStore,
         host: RelayHost | None,
         name: str,
         ssl: ssl_module.SSLContext | None,
@@ -212,7 +212,7 @@ class DiscoveryServices:
             ports = (http_port or (TLS_PORT if tls else HTTP_PORT), dns_port or DNS_PORT)
         shown = name if lab is not None else ""
         names = [each for each in (shown, *_names(host)) if each]
-        store = _WatchedStore()
+        store = WatchedStore()
         server = DiscoveryServer(
             host,
             store=store,

@@ -21,6 +21,7 @@ from iroh_py.keys import SecretKey
 from iroh_py.network import Addr, Family, Receiver
 from iroh_py.proto.node_info import NodeInfo
 from netns_fixtures import Host, Lab
+from pytest_iroh.discovery_services import WatchedStore
 
 pytestmark = needs_root
 ALPN = "lab/echo"
@@ -212,12 +213,13 @@ async def test_registry_in_the_lab_serves_pkarr_and_dns() -> None:
         registry, public = lab.host("registry", uplink=dc), lab.host("public", uplink=dc)
         laptop = lab.host("laptop", uplink=lab.router("home", nat="strict"))
         lab.build()
-        async with DiscoveryServer(registry) as server:
+        store = WatchedStore()
+        async with DiscoveryServer(registry, store=store) as server:
             publish = PkarrDiscovery(server.pkarr_url, resolve=False)
             look_up = DnsDiscovery(server.origin, nameservers=[server.dns_addr])
             async with bound(public, publish, look_up) as two, bound(laptop, publish, look_up) as one:
                 async with asyncio.timeout(PATIENCE):
-                    while server.store.get(two.node_id) is None:  # noqa: ASYNC110  # a store has no event
-                        await asyncio.sleep(0.01)
+                    while store.get(two.node_id) is None:
+                        await store.changed.wait()
                     connection = await one.connect(two.node_id, ALPN)
                 await echo(connection, b"hello")
