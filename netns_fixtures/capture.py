@@ -30,7 +30,7 @@ from netns_fixtures.drain import Drain
 from netns_fixtures.errors import LabError, TopologyError
 from netns_fixtures.events import LabEvent
 from netns_fixtures.interface import Interface
-from netns_fixtures.ring import PacketRing, count, parse
+from netns_fixtures.ring import PacketRing, count, parse, reserve
 from netns_fixtures.tap import Frame, Tap, fabric_socket, fabric_taps
 
 if TYPE_CHECKING:
@@ -42,8 +42,9 @@ if TYPE_CHECKING:
 MAX_BYTES = 64 << 20
 #: Seconds until a block that is not full is handed over: what ``frames`` waits for, once or twice.
 FLUSH_AFTER = 0.004
-#: Blocks in the ring: 8 MiB, what comes in at 500 Mbit/s while the reading thread is held up for 0.1 s.
-BLOCKS = 64
+#: Blocks in the ring: 4 MiB, what comes in at 500 Mbit/s while the reading thread is held up for 0.06 s. A test waits
+#: for its pages to be mapped.
+BLOCKS = 32
 #: Seconds for the kernel to hand over its last block; only a machine in deep trouble takes this long.
 _FLUSH_TIMEOUT = 5.0
 
@@ -168,12 +169,10 @@ class Capture:
 
     # -- inside
 
-    def open(
-        self, sock: socket.socket, flush_after: float, interface: str = "", indices: tuple[int, ...] = ()
-    ) -> None:
-        """Begin with a packet socket, which the capture owns from now on. Raises OSError."""
+    def open(self, sock: socket.socket, interface: str = "", indices: tuple[int, ...] = ()) -> None:
+        """Begin with a packet socket that has room for a ring; the capture owns it from now on. Raises OSError."""
         try:
-            ring = PacketRing(sock, flush_after, BLOCKS, interface, indices)
+            ring = PacketRing(sock, BLOCKS, interface, indices)
         except BaseException:
             sock.close()
             self._unsubscribe()
@@ -260,28 +259,39 @@ def capture(
     if name is not None and name not in interfaces:
         return _capture_inside(node, name, dissect, max_bytes)
     wanted = {i.plug.port for i in interfaces.values() if name is None or i.name == name}
+    sock = with_ring(fabric_socket(lab), FLUSH_AFTER)
     found = Capture(
         lab,
         lambda: {port: tap for port, tap in fabric_taps(lab).items() if port in wanted},
         dissect,
         max_bytes,
     )
-    found.open(fabric_socket(lab), FLUSH_AFTER, indices=tuple(sorted(wanted)))
+    found.open(sock, indices=tuple(sorted(wanted)))
     return found
 
 
 def _capture_inside(node: Node, name: str, dissect: Callable[[Frame], Any] | None, max_bytes: int) -> Capture:
     """At an interface that is no cable: the socket is the node's own."""
-    sock = node.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+    sock = with_ring(node.socket(socket.AF_PACKET, socket.SOCK_RAW, 0), FLUSH_AFTER)
     tap = Tap(node.name, name, far_end=False)
     found = Capture(node.lab, lambda: _Everywhere(tap), dissect, max_bytes)
     try:
-        found.open(sock, FLUSH_AFTER, interface=name)
+        found.open(sock, interface=name)
     except OSError as error:
         if error.errno != errno.ENODEV:
             raise
         raise TopologyError(f"{node.name} has no interface {name!r}") from None
     return found
+
+
+def with_ring(sock: socket.socket, flush_after: float) -> socket.socket:
+    """The packet socket with room for a ring; it is closed where the kernel refuses. Raises OSError."""
+    try:
+        reserve(sock, flush_after, BLOCKS)
+    except OSError:
+        sock.close()
+        raise
+    return sock
 
 
 class _Everywhere(dict[int, Tap]):

@@ -56,6 +56,14 @@ class OpenSocket:
 
 
 @dataclass(frozen=True, slots=True)
+class TakeRing:
+    """Reply: None and one descriptor, the packet socket that a ``PrepareRing`` step began to make."""
+
+    lab: int
+    node: int
+
+
+@dataclass(frozen=True, slots=True)
 class OpenNamespace:
     """Reply: None and one descriptor, the node's network namespace."""
 
@@ -127,6 +135,7 @@ Request = (
     | CloseLab
     | Apply
     | OpenSocket
+    | TakeRing
     | OpenNamespace
     | Spawn
     | Reap

@@ -23,6 +23,15 @@ class AddNode:
 
 
 @dataclass(frozen=True, slots=True)
+class PrepareRing:
+    """Begin to make a packet socket with a ring (see ``ring``), which ``TakeRing`` asks for when the rest is done."""
+
+    node: int
+    blocks: int
+    flush_after: float
+
+
+@dataclass(frozen=True, slots=True)
 class AddBridge:
     """A bridge without addresses, up."""
 
@@ -206,6 +215,7 @@ class SetQdisc:
 
 Op = (
     AddNode
+    | PrepareRing
     | AddBridge
     | AddCable
     | SetLink

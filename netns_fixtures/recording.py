@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from netns_fixtures.capture import MAX_BYTES, Capture
+from netns_fixtures.capture import BLOCKS, MAX_BYTES, Capture, with_ring
 from netns_fixtures.errors import LabError
 from netns_fixtures.events import LabEvent
 from netns_fixtures.flood import MAX_RATE, FloodGuard
+from netns_fixtures.messages import TakeRing
+from netns_fixtures.ops import PrepareRing
+from netns_fixtures.plug import FABRIC
 from netns_fixtures.ring import count
 from netns_fixtures.tap import fabric_socket, fabric_taps
 
@@ -30,8 +34,11 @@ class Recording(Capture):
         self._directory = directory
         self._guard = FloodGuard(max_rate)
         super().__init__(lab, lambda: fabric_taps(lab), max_bytes=max_bytes)
-        if lab.mode:
-            self._begin()
+        if lab.is_built:
+            self.open(with_ring(fabric_socket(lab), FLUSH_AFTER))
+        else:
+            # The kernel needs longer for a ring than a test may wait for it: it is made while the lab is built.
+            lab.topology.pending.append(PrepareRing(FABRIC, BLOCKS, FLUSH_AFTER))
 
     def stop(self) -> None:
         """Capture nothing more, and write the files if a directory was given. Raises OSError."""
@@ -76,13 +83,11 @@ class Recording(Capture):
         super()._release()
         self._guard.stop(time.monotonic())
 
-    def _begin(self) -> None:
-        self.open(fabric_socket(self.lab), FLUSH_AFTER)
-
     def _see(self, event: LabEvent) -> None:
         if event.kind == "lab_built" and self._ring is None:
             try:
-                self._begin()
+                _value, (fd,) = self.lab.request(TakeRing(self.lab.number, FABRIC))
+                self.open(socket.socket(fileno=fd))
             except (OSError, LabError) as error:
                 # The verb that built the lab must not fail for want of a recording; whoever reads it is told.
                 self.trouble = f"no packets were recorded: {error}"

@@ -58,15 +58,13 @@ class RawFrame:
 class PacketRing:
     """A ring on a packet socket, which it owns. Raises OSError where the kernel refuses.
 
-    ``sock`` was made for protocol 0, so that it has received nothing yet. ``flush_after``: seconds until the
-    kernel hands over a block that is not full. ``interface``: the only one to see ("": all), or ``indices``:
-    the only ones whose frames count (empty: all).
+    ``sock`` is one for which :func:`reserve` made room of so many ``blocks``. ``interface``: the only one to see
+    ("": all), or ``indices``: the only ones whose frames count (empty: all).
     """
 
     def __init__(
         self,
         sock: socket.socket,
-        flush_after: float,
         blocks: int,
         interface: str = "",
         indices: Collection[int] = (),
@@ -79,11 +77,6 @@ class PacketRing:
         self._indices = tuple(indices)
         if indices:
             _attach_filter(sock, indices, None)
-        sock.setsockopt(_SOL_PACKET, _PACKET_VERSION, _TPACKET_V3)
-        frames = BLOCK_SIZE * blocks // _FRAME_SIZE
-        milliseconds = max(1, round(flush_after * 1000))
-        request = struct.pack("=7I", BLOCK_SIZE, blocks, _FRAME_SIZE, frames, milliseconds, 0, 0)
-        sock.setsockopt(_SOL_PACKET, _PACKET_RX_RING, request)
         self._memory = mmap.mmap(sock.fileno(), BLOCK_SIZE * blocks)
         # Only now: what a socket receives before it has a ring is counted, and is in no block.
         _bind(sock, interface)
@@ -132,6 +125,22 @@ class PacketRing:
         self._socket.close()
 
 
+def reserve(sock: socket.socket, flush_after: float, blocks: int) -> None:
+    """Make room for a ring on a packet socket that was made for protocol 0, so that it has received nothing yet.
+
+    ``flush_after``: seconds until the kernel hands over a block that is not full. The kernel waits some 10 ms for
+    other processors; other threads of this process go on meanwhile. Raises OSError.
+    """
+    sock.setsockopt(_SOL_PACKET, _PACKET_VERSION, _TPACKET_V3)
+    frames = BLOCK_SIZE * blocks // _FRAME_SIZE
+    milliseconds = max(1, round(flush_after * 1000))
+    request = struct.pack("=7I", BLOCK_SIZE, blocks, _FRAME_SIZE, frames, milliseconds, 0, 0)
+    # Python's setsockopt would keep the interpreter's lock while it waits.
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.setsockopt(sock.fileno(), _SOL_PACKET, _PACKET_RX_RING, request, len(request)) != 0:
+        raise _last_error()
+
+
 def count(block: bytes) -> int:
     """How many frames a block holds."""
     return int(_BLOCK.unpack_from(block)[3])
@@ -157,8 +166,12 @@ def _bind(sock: socket.socket, interface: str) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     address = struct.pack("=HHiHBB8x", socket.AF_PACKET, socket.htons(_ALL_PROTOCOLS), 0, 0, 0, 0)
     if libc.bind(sock.fileno(), address, len(address)) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
+        raise _last_error()
+
+
+def _last_error() -> OSError:
+    number = ctypes.get_errno()
+    return OSError(number, os.strerror(number))
 
 
 def _attach_filter(sock: socket.socket, indices: Collection[int], largest: int | None) -> None:

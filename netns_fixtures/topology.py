@@ -46,6 +46,7 @@ from netns_fixtures.ops import (
     AddNode,
     LoadRules,
     Op,
+    PrepareRing,
     RemoveRoute,
     SetLink,
     SetSysctls,
@@ -250,7 +251,7 @@ class Topology:
     def take_pending(self) -> list[Op]:
         """The steps described and not yet carried out, cables first: few and large batches for the agent."""
         ops, self.pending = self.pending, []
-        rank = {AddNode: 0, AddBridge: 1, AddCable: 2}
+        rank = {AddNode: 0, PrepareRing: 0, AddBridge: 1, AddCable: 2}
         ops.sort(
             key=lambda op: (rank.get(type(op), 3), 0 if rank.get(type(op), 3) < 3 else getattr(op, "node", 0))
         )

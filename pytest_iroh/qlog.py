@@ -41,7 +41,9 @@ class Trace(QuicLoggerTrace):
 
     def __init__(self, *, is_client: bool, odcid: bytes) -> None:
         super().__init__(is_client=is_client, odcid=odcid)
-        self._events: deque[dict[str, Any]] = deque(maxlen=MAX_ENTRIES)
+        #: (time, category, event, data): most are thrown away with a test that passed, so they become dictionaries
+        #: only in ``to_dict``.
+        self._entries: deque[tuple[float, str, str, dict[str, Any]]] = deque(maxlen=MAX_ENTRIES)
         self._credit = float(BURST)
         self._asked: float | None = None
         self._until = 0.0
@@ -65,8 +67,16 @@ class Trace(QuicLoggerTrace):
     def log_event(self, *, category: str, event: str, data: dict[str, Any]) -> None:
         """Keep an entry, stamped now."""
         self._credit -= 1
-        stamp = (now() + epoch_offset()) * 1000
-        self._events.append({"data": data, "name": f"{category}:{event}", "time": round(stamp, 3)})
+        self._entries.append((now(), category, event, data))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The trace as it is written; times in ms since 1970."""
+        offset = epoch_offset()
+        self._events = deque(
+            {"data": data, "name": f"{category}:{event}", "time": round((time + offset) * 1000, 3)}
+            for time, category, event, data in self._entries
+        )
+        return super().to_dict()
 
 
 class Logger(QuicLogger):

@@ -13,6 +13,7 @@ from netns_fixtures.agent.netlink import NetlinkSocket, set_qdisc
 from netns_fixtures.agent.netns import NetworkNamespace, write_sysctl
 from netns_fixtures.agent.nft import RuleLoader
 from netns_fixtures.agent.processes import LabProcesses
+from netns_fixtures.agent.rings import RingInTheMaking
 from netns_fixtures.agent.wires import Wires
 from netns_fixtures.errors import CommandFailed, LabError
 from netns_fixtures.messages import Spawn
@@ -26,6 +27,7 @@ from netns_fixtures.ops import (
     FlushConntrack,
     LoadRules,
     Op,
+    PrepareRing,
     SetCondition,
     SetLink,
     SetQdisc,
@@ -55,6 +57,7 @@ class AgentLab:
         self._bridges: list[AddBridge] = []
         self._processes: LabProcesses | None = None
         self._translators: list[Nat64Process] = []
+        self._rings: list[tuple[int, RingInTheMaking]] = []
 
     @property
     def size(self) -> int:
@@ -76,6 +79,19 @@ class AgentLab:
         """The descriptor of a new socket in a node."""
         self._enter(node)
         return socket.socket(family, kind, proto).detach()
+
+    def take_ring(self, node: int) -> int:
+        """The descriptor of the packet socket that was prepared in a node."""
+        found = next((entry for entry in self._rings if entry[0] == node), None)
+        if found is None:
+            raise LabError(f"no packet ring was prepared in node {node} of lab {self._name}")
+        self._rings.remove(found)
+        ring = found[1]
+        try:
+            return ring.take()
+        except BaseException:
+            ring.close()
+            raise
 
     def namespace_fd(self, node: int) -> int:
         """A copy of the descriptor of a node's namespace."""
@@ -115,6 +131,8 @@ class AgentLab:
         self._advertisers.remove(self._number)
         while self._translators:
             self._translators.pop().close()
+        while self._rings:
+            self._rings.pop()[1].close()
 
     def release(self) -> None:
         """Let everything else go. May wait for the kernel where rules were replaced a moment ago."""
@@ -129,6 +147,9 @@ class AgentLab:
         match op:
             case AddNode():
                 self._add_node(op, batch)
+            case PrepareRing():
+                self._enter(op.node)
+                self._rings.append((op.node, RingInTheMaking(op.blocks, op.flush_after)))
             case LoadRules():
                 batch.collect()
                 self._load_rules(op)

@@ -30,6 +30,7 @@ from netns_fixtures.messages import (
     Reply,
     Request,
     Spawn,
+    TakeRing,
     WireStats,
     receive,
     send,
@@ -133,6 +134,8 @@ class Server:
             case OpenSocket():
                 lab = self._lab(request.lab)
                 return None, [lab.socket(request.node, request.family, request.type, request.proto)]
+            case TakeRing():
+                return None, [self._lab(request.lab).take_ring(request.node)]
             case OpenNamespace():
                 return None, [self._lab(request.lab).namespace_fd(request.node)]
             case Spawn():

@@ -14,9 +14,10 @@ import pytest
 from scapy.layers.inet import IP, UDP
 from scapy.utils import RawPcapNgReader
 
-from netns_fixtures import Host, Lab, LabError, TopologyError
+from netns_fixtures import Host, Lab, TopologyError
 from netns_fixtures.capture import capture
 from netns_fixtures.drain import Drain
+from netns_fixtures.messages import TakeRing
 from netns_fixtures.recording import record
 
 
@@ -182,16 +183,14 @@ def test_a_recording_ends_with_its_lab_and_leaks_nothing() -> None:
 
 def test_recording_never_breaks_the_verb_that_builds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the kernel refuses, the lab is built all the same, and the recording says why it is empty."""
-
-    def refuse(_lab: Lab) -> socket.socket:
-        raise LabError("no packet sockets here")
-
-    monkeypatch.setattr("netns_fixtures.recording.fabric_socket", refuse)
+    monkeypatch.setattr("netns_fixtures.recording.TakeRing", lambda lab, _node: TakeRing(lab, 99))
     with Lab() as lab:
         recording = record(lab)
         lab.router("r")
         lab.build()
-        assert recording.trouble == "no packets were recorded: no packet sockets here"
+        assert (
+            recording.trouble == "no packets were recorded: no packet ring was prepared in node 99 of lab lab"
+        )
         assert recording.frames == []
 
 
