@@ -13,6 +13,7 @@ from netns_fixtures.portal import CaptivePortal
 from netns_fixtures.portmap.handle import PortMapping
 from netns_fixtures.prefixes import OldPrefix, renumber_prefix_ops, retire_prefixes_ops
 from netns_fixtures.ra.handle import RouterAdvertisements
+from netns_fixtures.renumbering import renumber_lan_ops
 from netns_fixtures.topology import RouterPlan
 from netns_fixtures.verbs import handle
 
@@ -94,7 +95,7 @@ class Router(Node):
         """A new LAN subnet (or the next free one): the router and all hosts on it get new addresses."""
         with self.lab.changing():
             before = self.lan or self.lan6
-            self.lab.apply(self.lab.topology.renumber_lan(self.plan, subnet))
+            self.lab.apply(renumber_lan_ops(self.lab.topology, self.plan, subnet))
             after = self.lan or self.lan6
             text = f"{self.name} renumbered its LAN {before} -> {after}"
             self.lab.log_event("renumbered", self.name, text, before=before, after=after)

@@ -21,6 +21,7 @@ from netns_fixtures.ops import (
     SetLink,
 )
 from netns_fixtures.plug import FABRIC, Plug
+from netns_fixtures.renumbering import renumber_lan_ops
 from netns_fixtures.topology import RouterPlan, Topology
 
 
@@ -213,7 +214,7 @@ def test_new_lan_subnet_moves_everybody_and_their_routes() -> None:
     """Router, hosts, inner router with its rules; routes to the old gateway go first."""
     topology, home, plug = build()
     inner = topology.add_router("inner", NatKind.MODERATE, home)
-    ops = topology.renumber_lan(home, "192.168.77.0/24")
+    ops = renumber_lan_ops(topology, home, "192.168.77.0/24")
     assert home.lan.ip(4) == "192.168.77.1"
     assert str(plug.ip(4)).startswith("192.168.77.")
     assert inner.wan is not None
