@@ -2,56 +2,34 @@
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
-import os
-import random
 import socket
-import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Literal
 
-from netns_fixtures.client import Agent, shared_agent
 from netns_fixtures.dns.handle import LabDns
-from netns_fixtures.errors import AgentDied, LabClosed, TopologyError
-from netns_fixtures.events import EventLog, LabEvent
+from netns_fixtures.errors import TopologyError
 from netns_fixtures.family import Family, IpSettings
-from netns_fixtures.features import Capabilities
 from netns_fixtures.firewall import CAPTIVE_PORTAL, Firewall
 from netns_fixtures.host import Host
 from netns_fixtures.interface import Interface
 from netns_fixtures.ipv6_nat import Ipv6Nat
 from netns_fixtures.link import LinkCondition
-from netns_fixtures.link_engine import NETEM_FEATURES, LinkEngine
-from netns_fixtures.messages import Apply, CloseLab, OpenLab, Request
+from netns_fixtures.link_engine import LinkEngine
 from netns_fixtures.nat import NatConfig, NatKind, nat_config
-from netns_fixtures.ops import Op, SetQdisc, Splice
-from netns_fixtures.plug import Plug
 from netns_fixtures.ra.config import Slaac
 from netns_fixtures.regions import Region, RegionLinks, RegionVerbs
 from netns_fixtures.router import Router
-from netns_fixtures.tape import Tape
-from netns_fixtures.topology import RouterPlan, Topology
+from netns_fixtures.running_lab import RunningLab
+from netns_fixtures.topology import RouterPlan
 from netns_fixtures.verbs import handle
 
 if TYPE_CHECKING:
     from netns_fixtures.timeline import Timeline
 
 
-class LabService(Protocol):
-    """A program of the lab's own in one of its nodes."""
-
-    def start(self) -> None: ...
-
-    def wait_started(self) -> None: ...
-
-    def close(self) -> None: ...
-
-
-@handle(also=("router", "host"), but=("apply", "await_configured", "close", "add_service", "remove_service"))
-class Lab(RegionVerbs):
+@handle(also=("router", "host"))
+class Lab(RunningLab, RegionVerbs):
     """Hosts and routers around an internet exchange. A context manager; or call :meth:`close`.
 
     ``link_engine``: what impaired links are made of, "auto" (the wire), "wire" or "netem".
@@ -64,42 +42,12 @@ class Lab(RegionVerbs):
     def __init__(
         self, name: str = "lab", seed: int | None = None, link_engine: str | LinkEngine = LinkEngine.AUTO
     ) -> None:
-        self.name = name
-        self._link_engine = LinkEngine.parse(link_engine)
-        # From the system's own source: a test that seeds `random` must not make all labs alike unasked.
-        self.seed = int.from_bytes(os.urandom(4), "big") if seed is None else seed
-        self.topology = Topology()
+        super().__init__(name, seed, link_engine)
         self.routers: dict[str, Router] = {}
         self.hosts: dict[str, Host] = {}
         self.regions: dict[str, Region] = {}
         self._region_links = RegionLinks(self)
-        self.number = 0
         self.dns = LabDns(self)
-        #: What deadlines of the hosts' processes are multiplied by, for slow machines.
-        self.timeout_scale = 1.0
-        self.tape = Tape()
-        self._log = EventLog()
-        self._lock = threading.RLock()
-        self._agent: Agent | None = None
-        #: Programs of the lab's own in its nodes, and those that start with the next building.
-        self._services: list[LabService] = []
-        self._starting: list[LabService] = []
-        self._closed = False
-        self._impaired = False
-        #: The thread that carries out a verb now, and when it began.
-        self._verb: tuple[int, float] | None = None
-
-    def __repr__(self) -> str:
-        state = "closed" if self._closed else "running" if self._agent else "described"
-        return f"<Lab {self.name} {state}: {len(self.hosts)} hosts, {len(self.routers)} routers>"
-
-    def __enter__(self) -> Lab:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        self.close()
 
     # -- describing
 
@@ -212,47 +160,6 @@ class Lab(RegionVerbs):
 
     # -- looking
 
-    @property
-    def events(self) -> tuple[LabEvent, ...]:
-        """What happened so far, in order."""
-        return self._log.snapshot()
-
-    def on_event(self, callback: Callable[[LabEvent], None]) -> Callable[[], None]:
-        """Call ``callback`` at each later event, in the thread that caused it; returns how to unsubscribe."""
-        return self._log.subscribe(callback)
-
-    @property
-    def closed(self) -> bool:
-        """Whether the lab was closed."""
-        return self._closed
-
-    @property
-    def link_engine(self) -> str:
-        """What carries the links: "veth" while none is impaired, then "wire", or "netem" if asked for."""
-        return self._link_engine.carrier if self._impaired else "veth"
-
-    @property
-    def uses_netem(self) -> bool:
-        """Whether impaired links are the kernel's (``Lab(link_engine="netem")``)."""
-        return self._link_engine is LinkEngine.NETEM
-
-    @property
-    def mode(self) -> str:
-        """How the agent got its rights: "root" or "userns"; "" before the lab is built."""
-        return self._agent.mode if self._agent else ""
-
-    @property
-    def agent_pid(self) -> int:
-        """The process that holds the namespaces; 0 before the lab is built."""
-        return self._agent.pid if self._agent else 0
-
-    @property
-    def capabilities(self) -> Capabilities:
-        """What this machine can do."""
-        from netns_fixtures.doctor import capabilities  # the probes cost time, and few ask
-
-        return capabilities()
-
     def resolve(self, host: str) -> list[str]:
         """Addresses of a node's name or an IP literal, IPv4 first. Raises gaierror for an unknown name."""
         try:
@@ -263,136 +170,6 @@ class Lab(RegionVerbs):
         if node is None:
             raise socket.gaierror(socket.EAI_NONAME, f"no host or router named {host!r} in lab {self.name}")
         return [ip for ip in (node.ip, node.ip6) if ip]
-
-    # -- ending
-
-    def close(self) -> None:
-        """Kill every process of the hosts and let every namespace go; does nothing the second time."""
-        with self._lock:
-            if self._closed:
-                return
-            self._closed = True
-            for service in self._services:
-                service.close()
-            try:
-                self.dns.close()
-            finally:
-                if self._agent is not None:
-                    with contextlib.suppress(AgentDied):  # then there is nothing left to close
-                        self._agent.request(CloseLab(self.number))
-        self.log_event("lab_closed", "", f"lab {self.name} closed")
-
-    # -- for the handles
-
-    @contextlib.contextmanager
-    def changing(self) -> Iterator[None]:
-        """Hold the lab still for one verb: one thread at a time, steps and events in one order.
-
-        Events recorded inside carry the time at which the verb began, before the kernel's work.
-        """
-        with self._lock:
-            self._check_open()
-            outer, self._verb = self._verb, self._verb or (threading.get_ident(), time.monotonic())
-            try:
-                yield
-            finally:
-                self._verb = outer
-
-    @contextlib.contextmanager
-    def describing(self) -> Iterator[None]:
-        """Hold the lab still while something is described."""
-        with self._lock:
-            self._check_open()
-            yield
-
-    @property
-    def is_built(self) -> bool:
-        """Whether the kernel has a part in it already: what is described now is made at the next verb."""
-        return self._agent is not None
-
-    def apply(self, ops: Sequence[Op]) -> None:
-        """Carry out steps, after what is not yet built. A lab that cannot be built is closed."""
-        with self._lock:
-            self._check_open()
-            pending = self.topology.take_pending()
-            limits = self.topology.limit_ops(changed=bool(pending or ops))
-            steps = (*pending, *ops, *limits)
-            if not steps:
-                return
-            first = self._agent is None
-            try:
-                self._started().request(Apply(self.number, steps))
-            except BaseException:
-                if pending:
-                    self.close()
-                raise
-            self._impaired = self._impaired or any(isinstance(step, Splice | SetQdisc) for step in steps)
-            if first:
-                self.tape.begin(time.monotonic())
-                size = f"{len(self.hosts)} hosts, {len(self.routers)} routers"
-                text = f"lab {self.name} built: {size}, seed {self.seed}"
-                self.log_event("lab_built", "", text, seed=self.seed, mode=self.mode)
-                self.dns.lab_built()
-            unconfigured, self.topology.unconfigured = self.topology.unconfigured, []
-            self.await_configured(unconfigured)
-            self._start_services()
-
-    def await_configured(self, plugs: Iterable[Plug]) -> None:
-        """Wait until those of these interfaces that configure themselves have done so. Raises LabError."""
-        listening = [plug for plug in plugs if plug.slaac]
-        if listening:
-            from netns_fixtures.ra.waiting import (
-                await_configured,  # it brings pyroute2, and most labs are static
-            )
-
-            await_configured(self, listening)
-
-    def ready(self) -> int:
-        """Build what is not yet built; returns the agent's number of this lab."""
-        self.apply([])
-        return self.number
-
-    def add_service(self, service: LabService, *, at_build: bool = False) -> None:
-        """Close this program of the lab's own with the lab; ``at_build`` also starts it after the next building."""
-        with self._lock:
-            self._services.append(service)
-            if at_build:
-                self._starting.append(service)
-
-    def remove_service(self, service: LabService) -> None:
-        """It has ended."""
-        with self._lock:
-            self._services.remove(service)
-
-    def request(self, request: Request, fds: Sequence[int] = ()) -> tuple[Any, list[int]]:
-        """One request to the agent. Raises LabClosed, AgentDied, and what the agent raised."""
-        self._check_open()
-        return self._started().request(request, fds)
-
-    def log_event(self, kind: str, node: str, text: str, **data: Any) -> LabEvent:
-        """Record an event, stamped now; inside a verb, with the time at which it began."""
-        verb = self._verb  # of another thread, perhaps: that one's time is not ours
-        began = verb[1] if verb is not None and verb[0] == threading.get_ident() else None
-        return self._log.emit(kind, node, text, at=began, **data)
-
-    def wire_seed(self, node: str, interface: str) -> int:
-        """The seed of one link: the same lab seed and names give the same, whatever else is in the lab."""
-        return random.Random(f"{self.seed}/{node}/{interface}").getrandbits(64)
-
-    def _start_services(self) -> None:
-        starting, self._starting = self._starting, []
-        for service in starting:
-            service.start()
-        for service in starting:  # they start side by side
-            service.wait_started()
-
-    def _started(self) -> Agent:
-        if self._agent is None:
-            if self.uses_netem:
-                self.capabilities.require(*NETEM_FEATURES)
-            self._agent = shared_agent()
-            self.number, _fds = self._agent.request(OpenLab(self.name))
-        return self._agent
 
     def _impair(self, interfaces: Iterable[Interface], delay: float, loss: float) -> None:
         condition = LinkCondition(delay=delay, loss=loss)
@@ -408,7 +185,3 @@ class Lab(RegionVerbs):
         if not isinstance(router, Router) or router.lab is not self:
             raise TopologyError(f"{router!r} is no router of this lab; make one with lab.router(name)")
         return router.plan
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise LabClosed(f"lab {self.name} is closed")

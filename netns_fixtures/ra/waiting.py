@@ -14,8 +14,8 @@ from netns_fixtures.messages import OpenSocket
 from netns_fixtures.ra.kernel import RTMGRP_IPV6_IFADDR, Address6, await_change, read_addresses
 
 if TYPE_CHECKING:
-    from netns_fixtures.lab import Lab
     from netns_fixtures.plug import Plug, Segment
+    from netns_fixtures.running_lab import RunningLab
 
 #: Milliseconds are usual; real duplicate address detection takes 1 to 2 s, a lost advertisement another second.
 CONFIGURED_WITHIN = 10.0
@@ -24,7 +24,7 @@ _MIN_TEMPORARY = 10.0
 
 
 @contextlib.contextmanager
-def watching(lab: Lab, plug: Plug) -> Iterator[socket.socket]:
+def watching(lab: RunningLab, plug: Plug) -> Iterator[socket.socket]:
     """A netlink socket of the plug's node that hears of every change of an IPv6 address."""
     request = OpenSocket(lab.number, plug.node, socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
     _value, (fd,) = lab.request(request)
@@ -33,13 +33,13 @@ def watching(lab: Lab, plug: Plug) -> Iterator[socket.socket]:
         yield sock
 
 
-def look(lab: Lab, plug: Plug) -> list[Address6]:
+def look(lab: RunningLab, plug: Plug) -> list[Address6]:
     """The global IPv6 addresses that the kernel has on an interface now, best first."""
     with watching(lab, plug) as sock:
         return read_addresses(sock, plug.index)
 
 
-def await_configured(lab: Lab, plugs: Iterable[Plug]) -> None:
+def await_configured(lab: RunningLab, plugs: Iterable[Plug]) -> None:
     """Wait until interfaces have what their routers advertise, and tell what they got. Raises LabError."""
     deadline = time.monotonic() + CONFIGURED_WITHIN * lab.timeout_scale
     for plug in plugs:
@@ -55,13 +55,13 @@ def await_configured(lab: Lab, plugs: Iterable[Plug]) -> None:
         lab.log_event("configured", plug.owner, text, interface=plug.name, addresses=[str(a) for a in found])
 
 
-def await_segment(lab: Lab, segment: Segment) -> None:
+def await_segment(lab: RunningLab, segment: Segment) -> None:
     """The same for everybody on a LAN."""
     await_configured(lab, [plug for plug in lab.topology.plugs() if plug.segment is segment])
 
 
 def is_configured(
-    lab: Lab, plug: Plug, networks: Iterable[ipaddress.IPv6Network], found: list[Address6]
+    lab: RunningLab, plug: Plug, networks: Iterable[ipaddress.IPv6Network], found: list[Address6]
 ) -> bool:
     """Whether there is a usable address of each prefix, and none of an old one that is preferred still."""
     usable = [address for address in found if not address.tentative]

@@ -152,7 +152,7 @@ def test_forked_child_that_lives_on_does_not_keep_the_agent(victim: Callable[[st
 def doomed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Agent]:
     """An agent for this test alone, so that killing it harms no other test."""
     agent = Agent.start()
-    monkeypatch.setattr("netns_fixtures.lab.shared_agent", lambda: agent)
+    monkeypatch.setattr("netns_fixtures.running_lab.shared_agent", lambda: agent)
     yield agent
     agent.close()
 
