@@ -6,7 +6,7 @@ One size after the other, each several times; a round waits until the kernel has
 measures its own work. "Processor" is what the agent and the kernel on its behalf used to build, which other work on
 the machine does not change much. Memory: what the kernel's slabs (namespaces, interfaces, rules) and the agent grew
 by while the lab was open; the slabs are the machine's, so other work on it shows. 220 nodes are 200 hosts behind 20
-NATs. "Growth" is how much more a node costs in the largest lab than in one of 10: linear is 1. munet's labs have one
+NATs. "Growth" is how much more a node costs in the largest lab than in one of 10 (memory: of 50): linear is 1. munet's labs have one
 switch and no routing (its smallest form), of sizes that it manages.
 """
 
@@ -125,20 +125,22 @@ def _field(path: Path, name: str) -> int:
     return next(int(line.split()[1]) for line in path.read_text().splitlines() if line.startswith(name))
 
 
+#: The sizes from which growth counts. Memory: ten nodes fit into what the last lab left free in the kernel's slabs.
+GROWTH_FROM = {"processor_ms": 10, "kernel_mb": 50}
+
+
 def _growth(rows: list[dict[str, Any]]) -> dict[str, float | None]:
-    base = next((row for row in rows if row["nodes"] == 10), None)
+    """How much more a node costs in the largest lab than in a small one."""
+    build, memory = (_ratio(rows, value) for value in GROWTH_FROM)
+    return {"build": build, "memory": memory}
+
+
+def _ratio(rows: list[dict[str, Any]], value: str) -> float | None:
+    base = next((row for row in rows if row["nodes"] == GROWTH_FROM[value]), None)
     last = rows[-1]
-    if base is None or base is last:
-        return {"build": None, "memory": None}
-
-    def ratio(value: str) -> float:
-        first, final = (
-            (row["processor_ms"] if value == "build" else row["kernel_mb"]) / row["nodes"]
-            for row in (base, last)
-        )
-        return round(final / first, 2) if first > 0 else float("nan")
-
-    return {"build": ratio("build"), "memory": ratio("memory")}
+    if base is None or base is last or base[value] <= 0:
+        return None
+    return float(round(last[value] / last["nodes"] / (base[value] / base["nodes"]), 2))
 
 
 def _munet_words(found: dict[str, Any]) -> str:
