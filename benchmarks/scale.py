@@ -6,8 +6,8 @@ One size after the other, each several times; a round waits until the kernel has
 measures its own work. "Processor" is what the agent and the kernel on its behalf used to build, which other work on
 the machine does not change much. Memory: what the kernel's slabs (namespaces, interfaces, rules) and the agent grew
 by while the lab was open; the slabs are the machine's, so other work on it shows. 220 nodes are 200 hosts behind 20
-NATs. "Growth" is how much more a node costs in the largest lab than in one of 10 (memory: of 50): linear is 1. munet's labs have one
-switch and no routing (its smallest form), of sizes that it manages.
+NATs. "Growth" is how much more a node costs in the largest lab than in one of 10 (memory: of 50): linear is 1.
+munet's labs have one switch and no routing (its smallest form), of sizes that it manages.
 """
 
 from __future__ import annotations

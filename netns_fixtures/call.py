@@ -110,6 +110,6 @@ def _read(channel: socket.socket, process: HostProcess, deadline: float | None) 
     left = None if deadline is None else max(0.0, deadline - time.monotonic())
     if not select.select([channel], [], [], left)[0]:
         raise TimeoutError(
-            f"{process.argv[0]} in {process.node} took too long, and was killed; it wrote: {process.output!r}"
+            f"{process.argv[0]} in {process.node} did not end in time, and was killed; it wrote: {process.output!r}"
         )
     return channel.recv(1 << 20)

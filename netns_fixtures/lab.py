@@ -17,6 +17,8 @@ from netns_fixtures.ipv6_nat import Ipv6Nat
 from netns_fixtures.link import LinkCondition
 from netns_fixtures.link_engine import LinkEngine
 from netns_fixtures.nat import NatConfig, NatKind, nat_config
+from netns_fixtures.node_options import check_options, check_port_mapping
+from netns_fixtures.offer import offered, router_family
 from netns_fixtures.ra.config import Slaac
 from netns_fixtures.regions import Region, RegionLinks, RegionVerbs
 from netns_fixtures.router import Router
@@ -90,9 +92,15 @@ class Lab(RunningLab, RegionVerbs):
             ula=ula,
             ipv6_nat=None if ipv6_nat is None else Ipv6Nat.parse(ipv6_nat),
         )
+        condition = LinkCondition(delay=delay, loss=loss)
         with self._lock:
             self._check_open()
             parent = self._plan_of(upstream if region is None else self._place(region, upstream))
+            # What is refused must be refused before anything is there: the name stays free.
+            outside = (parent or self.topology.exchange).lan.segment
+            check_options(firewall, mtu, router_family(name, ip, ipv6, outside))
+            if port_mapping is not None:
+                check_port_mapping(name, port_mapping, nat)
             if nat == NatKind.CGNAT:
                 parent = self.topology.add_router(
                     f"{name}-carrier", nat, parent, ipv6=ipv6, carrier_lan=True, ip=ip.of_carrier
@@ -100,7 +108,7 @@ class Lab(RunningLab, RegionVerbs):
                 self.routers[parent.name] = Router(self, parent)
             router = Router(self, self.topology.add_router(name, nat, parent, ipv6=ipv6, ip=ip))
             self.routers[name] = router
-            self._impair([router.uplink], delay, loss)
+            self._impair([router.uplink], condition)
             if firewall == CAPTIVE_PORTAL:
                 router.portal.describe()
             elif firewall is not None:
@@ -134,12 +142,15 @@ class Lab(RunningLab, RegionVerbs):
         listening = slaac if isinstance(slaac, Slaac) else Slaac() if slaac else None
         asked = None if family is None else Family.parse(family)
         uplinks = uplink if isinstance(uplink, Mapping) else {"eth0": uplink}
+        condition = LinkCondition(delay=delay, loss=loss)
         with self._lock:
             self._check_open()
             plans = {interface: self._require(router) for interface, router in uplinks.items()}
+            for plan in plans.values():
+                check_options(firewall, mtu, offered(plan.lan.segment), portal=False)
             host = Host(self, self.topology.add_host(name, plans, asked, listening))
             self.hosts[name] = host
-            self._impair(host.interfaces.values(), delay, loss)
+            self._impair(host.interfaces.values(), condition)
             if firewall is not None:
                 host.firewall.describe(firewall)
             if mtu is not None:
@@ -171,8 +182,7 @@ class Lab(RunningLab, RegionVerbs):
             raise socket.gaierror(socket.EAI_NONAME, f"no host or router named {host!r} in lab {self.name}")
         return [ip for ip in (node.ip, node.ip6) if ip]
 
-    def _impair(self, interfaces: Iterable[Interface], delay: float, loss: float) -> None:
-        condition = LinkCondition(delay=delay, loss=loss)
+    def _impair(self, interfaces: Iterable[Interface], condition: LinkCondition) -> None:
         if condition.is_clear:
             return
         for interface in interfaces:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from netns_fixtures.errors import TopologyError
+from netns_fixtures.family import Family
 from netns_fixtures.ops import AddRoute, Op, RemoveRoute
 
 if TYPE_CHECKING:
@@ -65,6 +66,11 @@ def _sorted(routes: set[AddRoute]) -> list[AddRoute]:
 
 def check_mtu(size: int, segment: Segment) -> None:
     """Raises TopologyError for an MTU that the network cannot have."""
-    least = LEAST_V4 if segment.v6 is None else LEAST_V6
+    check_mtu_of(size, Family.V4 if segment.v6 is None else Family.DUAL)
+
+
+def check_mtu_of(size: int, family: Family) -> None:
+    """Raises TopologyError for an MTU that a network that speaks this cannot have."""
+    least = LEAST_V6 if family.speaks(6) else LEAST_V4
     if not isinstance(size, int) or not least <= size <= DEFAULT_MTU:
         raise TopologyError(f"mtu={size!r}: bytes of an IP packet, from {least} to {DEFAULT_MTU} here")

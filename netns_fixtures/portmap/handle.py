@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from netns_fixtures.errors import TopologyError
+from netns_fixtures.node_options import no_ports
 from netns_fixtures.portmap import control
 from netns_fixtures.portmap.behaviour import PortMappingBehaviour, failure_of, protocols_of
 from netns_fixtures.service import ServiceProcess
@@ -213,6 +214,4 @@ class PortMapping:
 
     def _check(self) -> None:
         if not self._plan.nat.translates:
-            raise TopologyError(
-                f"router {self._plan.name} has no NAT (nat='none'), so it has no ports to map"
-            )
+            raise no_ports(self._plan.name)

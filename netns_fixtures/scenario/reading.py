@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import reprlib
 import shlex
 from collections.abc import Iterator
 from typing import Any
@@ -167,5 +168,6 @@ class Reader:
 
     def _is(self, value: Any, kind: type, key: Key, wanted: str) -> Any:
         if not isinstance(value, kind):
-            raise self._marks.error(key, f"{value!r}: {wanted}")
+            # A file that is no scenario at all may come here as one long text.
+            raise self._marks.error(key, f"{reprlib.repr(value)}: {wanted}")
         return value
