@@ -54,6 +54,11 @@ PY
   ) 9>"$venv.lock" || exit 1
 }
 
+need_program() { # PROGRAM PACKAGE WHY
+  command -v "$1" >/dev/null || apt_install "$2" "$3" && command -v "$1" >/dev/null ||
+    fail "the program $1 is missing and may not be installed by this user; run: sudo apt-get install -y $2"
+}
+
 need_nft() {
   PATH=$PATH:/usr/sbin:/sbin
   export PATH

@@ -8,11 +8,11 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
+from programs import needs
 
 #: Seconds for a page; the browser itself takes about one.
 TIMEOUT = 90
-_PROGRAM = shutil.which("chromium") or shutil.which("google-chrome") or ""
+_PROGRAM = next((name for name in ("chromium", "google-chrome") if shutil.which(name)), "chromium")
 _FLAGS = (
     "--headless",
     "--no-sandbox",
@@ -27,7 +27,7 @@ _FLAGS = (
     "--window-size=1400,1000",
 )
 
-needs_chromium = pytest.mark.skipif(not _PROGRAM, reason="no Chromium here: apt-get install chromium")
+needs_chromium = needs(_PROGRAM, "chromium")
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 from attempt_kit import failed_attempt
+from programs import needs
 
 pytestmark = pytest.mark.requires_netns
 
@@ -52,7 +52,7 @@ def test_each_connection_has_a_qlog(attempt: Path) -> None:
     assert abs(age) < 60
 
 
-@pytest.mark.skipif(shutil.which("tshark") is None, reason="no tshark here: apt-get install tshark")
+@needs("tshark", "tshark")
 def test_wireshark_reads_the_payload(attempt: Path) -> None:
     """A kept capture file needs nothing else to be decrypted."""
     path = attempt / "packets" / "laptop-eth0.pcapng"

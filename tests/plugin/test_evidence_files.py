@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from attempt_kit import failed_attempt
 from chromium import needs_chromium, visit
+from programs import needs
 from scapy.utils import RawPcapNgReader
 
 TEST = """
@@ -98,7 +99,7 @@ def test_the_page_of_a_real_test_works_in_a_browser(attempt: Path, tmp_path: Pat
     assert any(word.endswith(" ms") for word in words)
 
 
-@pytest.mark.skipif(shutil.which("tshark") is None, reason="no tshark here: apt-get install tshark")
+@needs("tshark", "tshark")
 def test_wireshark_finds_the_events(attempt: Path) -> None:
     """A display filter on comments leads to the moment of a change."""
     path = attempt / "packets" / "server-eth0.pcapng"

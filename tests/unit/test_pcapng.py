@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import io
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
-import pytest
+from programs import needs
 from scapy.utils import RawPcapNgReader
 
 from netns_fixtures.pcapng import PcapngWriter
@@ -78,7 +77,7 @@ def test_a_comment_that_is_too_long_is_cut(tmp_path: Path) -> None:
         assert [data for data, _meta in reader] == [FRAME, FRAME]
 
 
-@pytest.mark.skipif(shutil.which("tshark") is None, reason="no tshark here: apt-get install tshark")
+@needs("tshark", "tshark")
 def test_wireshark_opens_the_file(tmp_path: Path) -> None:
     """tshark reads comments, interface names, directions and embedded TLS secrets."""
     path = tmp_path / "a.pcapng"
