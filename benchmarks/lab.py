@@ -10,61 +10,31 @@ lives in a virtual environment of its own (made here on first use) and in a PID 
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import socket
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
-from statistics import median
 from typing import Any
+
+from beside_munet import munet_python, munet_times
+from figures import stats, timed
+from lab_options import Options
 
 from netns_fixtures import Host, Lab, Router
 from netns_fixtures.client import Agent, shared_agent
 
-MUNET = "munet==0.17.3"
-#: After so many crashes of one size the benchmark goes on without it.
-MUNET_FAILURES = 6
 #: The namespaces of one lab are taken apart by the kernel in the background; give it that time between rounds, so
 #: that a round measures its own work. "back to back" measures without.
 SETTLE = 0.6
 NATS = ("moderate", "strict", "none", "open", "moderate")
 
-MUNET_SCRIPT = """
-import asyncio, json, logging, os, sys, tempfile, time
-logging.disable(logging.CRITICAL)
-from munet.parser import async_build_topology
-
-async def once(nodes, rundir):
-    hosts = [{"name": f"n{i}", "connections": [{"to": "net0"}]} for i in range(nodes)]
-    topology = {"networks-autonumber": True, "networks": [{"name": "net0"}], "nodes": hosts}
-    config = {"version": 1, "topology": topology, "config_pathname": os.path.join(rundir, "munet.yaml")}
-    start = time.perf_counter()
-    unet = await async_build_topology(config, rundir=rundir)
-    built = time.perf_counter()
-    await unet.async_delete()
-    return built - start, time.perf_counter() - built
-
-with tempfile.TemporaryDirectory(prefix="munet-bench-") as rundir:
-    print("RESULT", json.dumps(asyncio.run(once(int(sys.argv[1]), rundir))))
-"""
-
 
 def main() -> None:
     """Measure, and print for people or as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--sizes", default="2,10,50", help="numbers of nodes")
-    parser.add_argument("--no-munet", action="store_true", help="measure only ours")
-    options = parser.parse_args()
-    sizes = [int(size) for size in options.sizes.split(",")]
-    results = measure(sizes, options.rounds, munet=not options.no_munet)
+    options = Options.parse(__doc__, rounds=9, sizes="2,10,50")
+    results = measure(options.sizes, options.rounds, munet=options.munet)
     if options.json:
         print(json.dumps(results, indent=2))
         return
@@ -77,7 +47,7 @@ def main() -> None:
 def measure(sizes: list[int], rounds: int, *, munet: bool) -> dict[str, dict[str, Any]]:
     """All figures, in milliseconds."""
     results: dict[str, dict[str, Any]] = {
-        "agent": {"start, once per process": _stats(_agent_starts(min(rounds, 5)))}
+        "agent": {"start, once per process": stats(_agent_starts(min(rounds, 5)))}
     }
     shared_agent()
     results["2 hosts, 3 routers"] = lab_times(_five, rounds)
@@ -86,7 +56,7 @@ def measure(sizes: list[int], rounds: int, *, munet: bool) -> dict[str, dict[str
     results["10 nodes, back to back"] = lab_times(partial(_star, 10), 2 * rounds, settle=0)
     results["verbs"] = verb_times(rounds)
     if munet:
-        python = _munet_python()
+        python = munet_python()
         for size in sizes:
             results[f"munet, {size} nodes"] = munet_times(python, size, 5 if size <= 10 else 2)
     return results
@@ -97,11 +67,11 @@ def lab_times(describe: Callable[[Lab], None], rounds: int, settle: float = SETT
     times: dict[str, list[float]] = {"describe": [], "build": [], "tear down": []}
     for _ in range(rounds):
         lab = Lab()
-        times["describe"].append(_timed(partial(describe, lab)))
-        times["build"].append(_timed(lab.build))
-        times["tear down"].append(_timed(lab.close))
+        times["describe"].append(timed(partial(describe, lab)))
+        times["build"].append(timed(lab.build))
+        times["tear down"].append(timed(lab.close))
         time.sleep(settle)
-    return {name: _stats(values) for name, values in times.items()}
+    return {name: stats(values) for name, values in times.items()}
 
 
 def verb_times(rounds: int) -> dict[str, Any]:
@@ -111,28 +81,8 @@ def verb_times(rounds: int) -> dict[str, Any]:
         host = lab.host("laptop", uplink=home)
         lab.build()
         return {
-            name: _stats([_timed(verb) for _ in range(rounds)]) for name, verb in _verbs(host, home, hotspot)
+            name: stats([timed(verb) for _ in range(rounds)]) for name, verb in _verbs(host, home, hotspot)
         }
-
-
-def munet_times(python: Path, nodes: int, rounds: int) -> dict[str, Any]:
-    """The same number of nodes in munet, each round in a process of its own.
-
-    It fails at random while it looks for its own children (``pgrep`` comes before the fork), the more nodes the
-    more often; such a round is tried again, and the number of failures is part of the result.
-    """
-    builds: list[float] = []
-    ends: list[float] = []
-    failures = 0
-    while len(builds) < rounds and failures < MUNET_FAILURES:
-        times = _munet_once(python, nodes)
-        if times is None:
-            failures += 1
-            continue
-        builds.append(times[0] * 1000)
-        ends.append(times[1] * 1000)
-    measured = {"build": _stats(builds), "tear down": _stats(ends)} if builds else {}
-    return {**measured, "crashes": f"{failures} of {failures + len(builds)} tries"}
 
 
 def _verbs(host: Host, home: Router, hotspot: Router) -> list[tuple[str, Callable[[], object]]]:
@@ -171,45 +121,13 @@ def _star(nodes: int, lab: Lab) -> None:
 
 
 def _agent_starts(rounds: int) -> list[float]:
-    return [_timed(lambda: Agent.start().close()) for _ in range(rounds)]
-
-
-def _timed(step: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    step()
-    return (time.perf_counter() - start) * 1000
-
-
-def _stats(values: list[float]) -> dict[str, float]:
-    return {"median": round(median(values), 2), "min": round(min(values), 2), "max": round(max(values), 2)}
+    return [timed(lambda: Agent.start().close()) for _ in range(rounds)]
 
 
 def _show(value: dict[str, float] | str) -> str:
     if isinstance(value, str):
         return value
     return f"{value['median']:9.2f} ms   ({value['min']:.2f} to {value['max']:.2f})"
-
-
-def _munet_python() -> Path:
-    home = Path(tempfile.gettempdir()) / f"munet-bench-venv-{os.getuid()}"
-    python = home / "bin" / "python"
-    if not (home / "ready").exists():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(home)], check=True)
-        subprocess.run(
-            [str(python), "-m", "pip", "install", "-q", MUNET], check=True, stdout=subprocess.DEVNULL
-        )
-        (home / "ready").touch()
-    return python
-
-
-def _munet_once(python: Path, nodes: int) -> tuple[float, float] | None:
-    command = ["unshare", "-mpf", "--kill-child", "--mount-proc", str(python), "-c", MUNET_SCRIPT, str(nodes)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    line = next((text for text in done.stdout.splitlines() if text.startswith("RESULT ")), None)
-    if line is None:
-        return None
-    build, end = json.loads(line.removeprefix("RESULT "))
-    return build, end
 
 
 if __name__ == "__main__":

@@ -12,14 +12,15 @@ munet's labs have one switch and no routing (its smallest form), of sizes that i
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-import lab as small  # the benchmark beside this one
+from beside_munet import munet_python, munet_times
+from figures import stats, timed
+from lab_options import Options
 
 from netns_fixtures import Lab
 from netns_fixtures.client import shared_agent
@@ -36,14 +37,8 @@ PER_ROUTER = 10
 
 def main() -> None:
     """Measure, and print for people or as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--sizes", default="2,10,50,200,220", help="numbers of nodes")
-    parser.add_argument("--no-munet", action="store_true", help="measure only ours")
-    options = parser.parse_args()
-    sizes = [int(size) for size in options.sizes.split(",")]
-    results = measure(sizes, options.rounds, munet=not options.no_munet)
+    options = Options.parse(__doc__, rounds=5, sizes="2,10,50,200,220")
+    results = measure(options.sizes, options.rounds, munet=options.munet)
     if options.json:
         print(json.dumps(results, indent=2))
         return
@@ -68,7 +63,7 @@ def measure(sizes: list[int], rounds: int, *, munet: bool) -> dict[str, Any]:
     for size in sizes:
         row = _size(size, rounds)
         if munet and size <= MUNET_MAX:
-            found = small.munet_times(small._munet_python(), size, 3 if size <= 10 else 1)
+            found = munet_times(munet_python(), size, 3 if size <= 10 else 1)
             row["munet"] = _munet_words(found)
         rows.append(row)
     return {"rows": rows, "growth": _growth(rows)}
@@ -78,8 +73,8 @@ def _size(nodes: int, rounds: int) -> dict[str, Any]:
     found = [_round(nodes) for _ in range(rounds)]
     return {
         "nodes": nodes,
-        "build": small._stats([each[0] for each in found]),
-        "tear down": small._stats([each[1] for each in found]),
+        "build": stats([each[0] for each in found]),
+        "tear down": stats([each[1] for each in found]),
         "processor_ms": round(median(each[4] for each in found), 1),
         "kernel_mb": round(median(each[2] for each in found), 1),
         "agent_mb": round(median(each[3] for each in found), 1),
@@ -91,10 +86,10 @@ def _round(nodes: int) -> tuple[float, float, float, float, float]:
     lab = Lab()
     _describe(nodes, lab)
     slab, agent, used = _slab(), _resident(), _processor()
-    build = small._timed(lab.build)
+    build = timed(lab.build)
     used = _processor() - used
     slab, agent = _slab() - slab, _resident() - agent
-    close = small._timed(lab.close)
+    close = timed(lab.close)
     time.sleep(max(SETTLE, nodes * SETTLE_PER_NODE))
     return build, close, slab, agent, used
 

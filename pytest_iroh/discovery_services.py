@@ -17,10 +17,9 @@ from iroh_py.keys import NodeId
 from iroh_py.network import Addr
 from iroh_py.proto.node_info import NodeInfo
 from iroh_py.proto.pkarr import SignedPacket
-from pytest_iroh.ca import CertificateAuthority
 from pytest_iroh.relays import STOP_TIMEOUT, RelayHost
+from pytest_iroh.servers import Servers, tell
 from pytest_iroh.sync import Portal
-from pytest_iroh.timeline import Recorder
 
 #: The zone, as in iroh-dns-server's development configuration, and the name of the pkarr relay in the lab.
 ORIGIN = "irohdns.example"
@@ -167,26 +166,13 @@ class RunningDiscovery:
         return parts._replace(netloc=f"{self._name}:{parts.port}").geturl() if self._name else url
 
     def _tell(self, kind: str, text: str) -> None:
-        """On the timeline; in a lab as a change of the lab, from which ``heals`` measures."""
-        lab = getattr(self.host, "lab", None)
-        recorder = Recorder.current()
-        if lab is not None and self.host is not None:
-            lab.log_event(kind, self.host.name, text, url=self._url)
-        elif recorder is not None:
-            recorder.note("lab", "localhost", text, kind=kind, url=self._url)
+        tell(self.host, kind, text, self._url)
 
 
-class DiscoveryServices:
+class DiscoveryServices(Servers[RunningDiscovery]):
     """A factory of discovery services for one test; what it made is stopped newest first."""
 
-    def __init__(self, name: str) -> None:
-        self._test = name
-        self._portal: Portal | None = None
-        self._authority: CertificateAuthority | None = None
-        self._made: list[RunningDiscovery] = []
-
-    def __repr__(self) -> str:
-        return f"<DiscoveryServices: {sum(service.running for service in self._made)} running>"
+    plural = "discovery services"
 
     def __call__(
         self,
@@ -203,8 +189,6 @@ class DiscoveryServices:
         In a lab, ``name`` leads to the pkarr relay, and questions below ``origin`` to its name server; several
         services in one lab need names and origins of their own. Raises BindError.
         """
-        if self._portal is None:
-            self._portal = Portal()
         lab = getattr(host, "lab", None)
         if host is None:
             ports = (http_port or 0, dns_port or 0)
@@ -222,7 +206,7 @@ class DiscoveryServices:
             ssl=self.authority.server_context(names) if tls else None,
         )
         trust = self.authority.client_context() if tls else None
-        service = RunningDiscovery(self._portal, server, store, host, shown, trust)
+        service = RunningDiscovery(self.portal, server, store, host, shown, trust)
         self._made.append(service)
         service.start()
         if lab is not None and host is not None:
@@ -230,26 +214,8 @@ class DiscoveryServices:
             lab.dns.delegate(origin, host, service.dns_addr[1])
         return service
 
-    @property
-    def authority(self) -> CertificateAuthority:
-        """The certificate authority of this test's services, made at first use."""
-        if self._authority is None:
-            self._authority = CertificateAuthority(self._test)
-        return self._authority
-
-    def close(self) -> None:
-        """Stop all, newest first. Raises ExceptionGroup with what went wrong."""
-        errors: list[Exception] = []
-        while self._made:
-            try:
-                self._made.pop().stop()
-            except Exception as error:
-                errors.append(error)  # the others must be stopped, too
-        if self._portal is not None:
-            self._portal.close()
-            self._portal = None
-        if errors:
-            raise ExceptionGroup("discovery services did not stop well", errors)
+    def _end(self, server: RunningDiscovery) -> None:
+        server.stop()
 
 
 def _names(host: RelayHost | None) -> tuple[str, ...]:

@@ -26,8 +26,8 @@ from iroh_py.relay import (
 from iroh_py.relay_map import RelayNode
 from pytest_iroh.ca import CertificateAuthority, server_context
 from pytest_iroh.official.relay_names import BUILT_IN_RELAYS
+from pytest_iroh.servers import Servers, tell
 from pytest_iroh.sync import Portal
-from pytest_iroh.timeline import Recorder
 
 #: Where a relay with TLS listens: above 1024, which tests without root may bind.
 TLS_PORT = 3443
@@ -189,26 +189,16 @@ class RunningRelay:
         )
 
     def _tell(self, kind: str, text: str) -> None:
-        """On the timeline; in a lab as a change of the lab, from which ``heals`` measures."""
-        lab = getattr(self.host, "lab", None)
-        recorder = Recorder.current()
-        if lab is not None:
-            lab.log_event(kind, self.host.name, text, url=str(self.url))
-        elif recorder is not None:
-            recorder.note("lab", self.host.name, text, kind=kind, url=str(self.url))
+        tell(self.host, kind, text, str(self.url))
 
 
-class Relays:
+class Relays(Servers[RunningRelay]):
     """Starts relays for one test; ``close`` stops them, newest first."""
 
-    def __init__(self, name: str = "lab") -> None:
-        self._name = name
-        self._portal: Portal | None = None
-        self._authority: CertificateAuthority | None = None
-        self._made: list[RunningRelay] = []
+    plural = "relays"
 
-    def __repr__(self) -> str:
-        return f"<Relays: {sum(relay.running for relay in self._made)} running>"
+    def __init__(self, name: str = "lab") -> None:
+        super().__init__(name)
 
     def __call__(
         self,
@@ -262,33 +252,8 @@ class Relays:
         self._made.append(relay)
         return relay
 
-    @property
-    def authority(self) -> CertificateAuthority:
-        """The certificate authority of this test's relays, made at first use."""
-        if self._authority is None:
-            self._authority = CertificateAuthority(self._name)
-        return self._authority
-
-    @property
-    def portal(self) -> Portal:
-        """The event loop of this test's relays, made at first use."""
-        if self._portal is None:
-            self._portal = Portal()
-        return self._portal
-
-    def close(self) -> None:
-        """Stop all relays, newest first. Raises ExceptionGroup with what went wrong."""
-        errors: list[Exception] = []
-        while self._made:
-            try:
-                self._made.pop().kill()  # nobody waits for goodbyes at the end of a test
-            except Exception as error:
-                errors.append(error)  # the others must be stopped, too
-        if self._portal is not None:
-            self._portal.close()
-            self._portal = None
-        if errors:
-            raise ExceptionGroup("relays did not stop well", errors)
+    def _end(self, server: RunningRelay) -> None:
+        server.kill()  # nobody waits for goodbyes at the end of a test
 
 
 def _names(host: RelayHost) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from parity_kit import BOTH_ROLES, Pair, meet, moderate_pair
 from transfer_kit import Transfer
@@ -73,18 +75,25 @@ async def test_firewall_that_rejects_is_as_good_as_a_silent_one(
         await pair.client.until(lambda end: pair.connection.path.relayed, HEALED, "relayed path")
 
 
+async def relay_carries_while(pair: Pair, block: Callable[[], None], unblock: Callable[[], None]) -> None:
+    """A direct transfer goes on through the relay while something blocks it, and straight again afterwards."""
+    await pair.go_direct(HEALED)
+    async with Transfer(pair.connection) as transfer:
+        await transfer.more(SOME, HEALED)
+        block()
+        await transfer.more(SOME, HEALED)
+        await pair.client.until(lambda end: pair.connection.path.relayed, HEALED, "relayed path")
+        unblock()
+        await transfer.until(lambda: pair.connection.path.direct, UPGRADED, "not direct again")
+
+
 async def test_hosts_own_firewall_blocks_udp_data_takes_the_relay(
     lab: Lab, relay: Relays, endpoints: Endpoints
 ) -> None:
     """Sending fails with EPERM then, as Linux has it: no reason to give up."""
     pair = await connected(lab, relay, endpoints, {})
-    await pair.go_direct(HEALED)
-    async with Transfer(pair.connection) as transfer:
-        await transfer.more(SOME, HEALED)
-        lab.hosts["client"].firewall.set("no-udp")
-        await transfer.more(SOME, HEALED)
-        lab.hosts["client"].firewall.clear()
-        await transfer.until(lambda: pair.connection.path.direct, UPGRADED, "not direct again")
+    firewall = lab.hosts["client"].firewall
+    await relay_carries_while(pair, lambda: firewall.set("no-udp"), firewall.clear)
 
 
 async def test_block_between_two_nodes_data_takes_the_relay(
@@ -92,15 +101,8 @@ async def test_block_between_two_nodes_data_takes_the_relay(
 ) -> None:
     """They lose each other, both ways, and keep the rest of the internet."""
     pair = await connected(lab, relay, endpoints, {})
-    await pair.go_direct(HEALED)
-    router, peer = lab.routers["client-nat"], lab.hosts["server"]
-    async with Transfer(pair.connection) as transfer:
-        await transfer.more(SOME, HEALED)
-        router.firewall.block(destination=peer)
-        await transfer.more(SOME, HEALED)
-        await pair.client.until(lambda end: pair.connection.path.relayed, HEALED, "relayed path")
-        router.firewall.unblock()
-        await transfer.until(lambda: pair.connection.path.direct, UPGRADED, "not direct again")
+    firewall, peer = lab.routers["client-nat"].firewall, lab.hosts["server"]
+    await relay_carries_while(pair, lambda: firewall.block(destination=peer), firewall.unblock)
 
 
 async def test_block_of_one_direction_data_takes_the_relay(
@@ -108,13 +110,8 @@ async def test_block_of_one_direction_data_takes_the_relay(
 ) -> None:
     """What the peer sends vanishes and what it is sent arrives: a path that works one way is no path."""
     pair = await connected(lab, relay, endpoints, {})
-    await pair.go_direct(HEALED)
-    async with Transfer(pair.connection) as transfer:
-        await transfer.more(SOME, HEALED)
-        lab.routers["client-nat"].firewall.block(source=lab.hosts["server"], one_way=True)
-        await transfer.more(3 * SOME, HEALED)
-        lab.routers["client-nat"].firewall.unblock()
-        await transfer.until(lambda: pair.connection.path.direct, UPGRADED, "not direct again")
+    firewall, peer = lab.routers["client-nat"].firewall, lab.hosts["server"]
+    await relay_carries_while(pair, lambda: firewall.block(source=peer, one_way=True), firewall.unblock)
 
 
 @pytest.mark.parametrize("direction", ["out", "in"])
