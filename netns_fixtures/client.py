@@ -100,6 +100,10 @@ class Agent:
         return hello
 
     def _end(self) -> None:
+        self._hang_up()
+        self._errors.close()
+
+    def _hang_up(self) -> None:
         self._channel.close()
         try:
             self._process.wait(_EXIT_TIMEOUT)
@@ -107,15 +111,9 @@ class Agent:
             # Stuck; the kernel does the rest: its processes and namespaces die with it.
             self._process.kill()
             self._process.wait()
-        self._errors.close()
 
     def _died(self) -> AgentDied:
-        self._channel.close()
-        try:
-            self._process.wait(_EXIT_TIMEOUT)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        self._hang_up()
         self._errors.seek(0)
         words = self._errors.read().decode(errors="replace").strip().splitlines()
         self._errors.close()

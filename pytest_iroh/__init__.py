@@ -8,8 +8,9 @@ installed, and the endpoint code (QUIC, cryptography) takes a third of a second 
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pytest_iroh.lazy import found_lazily
 
 if TYPE_CHECKING:
     from iroh_py import PING_INTERVAL as PING_INTERVAL
@@ -61,14 +62,7 @@ __all__ = [
     "wait_direct",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(home), name)
-    globals()[name] = value
-    return value
+__getattr__ = found_lazily(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

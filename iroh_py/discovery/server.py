@@ -19,7 +19,7 @@ from iroh_py.discovery.zone import Zone
 from iroh_py.errors import BindError, ClosedError, LocalProtocolError
 from iroh_py.io.system import as_network
 from iroh_py.network import Addr, Family, SocketFactory, UdpSocket
-from iroh_py.relay.sockets import listen_tcp
+from iroh_py.relay.sockets import listen_tcp, stop_accepting
 
 log = logging.getLogger("iroh_py.discovery")
 
@@ -33,8 +33,6 @@ REQUEST_TIMEOUT = 5.0
 _MAX_QUESTIONS = 100
 #: Ports tried until one is free for TCP and UDP alike.
 _PORT_TRIES = 8
-#: Turns of the event loop from a connection that was just accepted to one that can be ended.
-_ACCEPT_TURNS = 3
 _WILDCARDS = ("0.0.0.0", "::")
 
 Client = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -116,7 +114,7 @@ class DiscoveryServer:
 
     async def close(self) -> None:
         """Stop listening and cut the connections; the packets stay."""
-        await self._stop_accepting()
+        await stop_accepting(each for each in self._listeners if isinstance(each, asyncio.Server))
         for listener in self._listeners:
             listener.close()
         for udp in self._udp:
@@ -126,16 +124,6 @@ class DiscoveryServer:
         for task in self._clients:
             task.cancel()
         await asyncio.gather(*self._clients, return_exceptions=True)
-
-    async def _stop_accepting(self) -> None:
-        """Stop before the servers close: asyncio 3.11 leaks a connection that it takes in the turn of the close."""
-        loop = asyncio.get_running_loop()
-        servers = [listener for listener in self._listeners if isinstance(listener, asyncio.Server)]
-        for server in servers:
-            for sock in server.sockets:
-                loop.remove_reader(sock.fileno())
-        for _ in range(_ACCEPT_TURNS if servers else 0):
-            await asyncio.sleep(0)
 
     async def __aenter__(self) -> Self:
         return await self.start()

@@ -106,6 +106,18 @@ async def exchange(
         answer.cancel()
 
 
+async def _ask(network: Network, router: Addr, data: bytes, parse: Callable[[bytes], T]) -> T:
+    """One question to the router itself. Raises as ``exchange`` does."""
+    return await exchange(
+        network,
+        [router],
+        data,
+        lambda payload, _source: parse(payload),
+        from_ip=router[0],
+        timeout=ANSWER_TIMEOUT,
+    )
+
+
 class Pcp:
     """PCP, RFC 6887."""
 
@@ -137,16 +149,8 @@ class Pcp:
         _send(self._network, pcp.encode_request(request), (self._gateway.ip, pcp.PORT))
 
     async def _ask(self, request: pcp.Request) -> pcp.Response:
-        target = (self._gateway.ip, pcp.PORT)
-        data = pcp.encode_request(request)
-        return await exchange(
-            self._network,
-            [target],
-            data,
-            lambda payload, source: pcp.parse_response(payload),
-            from_ip=target[0],
-            timeout=ANSWER_TIMEOUT,
-        )
+        router = (self._gateway.ip, pcp.PORT)
+        return await _ask(self._network, router, pcp.encode_request(request), pcp.parse_response)
 
 
 class NatPmp:
@@ -184,16 +188,8 @@ class NatPmp:
         return response.checked_ip()
 
     async def _ask(self, request: natpmp.Request) -> natpmp.Response:
-        target = (self._gateway.ip, natpmp.PORT)
-        data = natpmp.encode_request(request)
-        return await exchange(
-            self._network,
-            [target],
-            data,
-            lambda payload, source: natpmp.parse_response(payload),
-            from_ip=target[0],
-            timeout=ANSWER_TIMEOUT,
-        )
+        router = (self._gateway.ip, natpmp.PORT)
+        return await _ask(self._network, router, natpmp.encode_request(request), natpmp.parse_response)
 
 
 class Upnp:

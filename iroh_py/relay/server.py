@@ -19,14 +19,12 @@ from iroh_py.relay.hub import Hub
 from iroh_py.relay.metrics import RelayStats
 from iroh_py.relay.qad import QadService
 from iroh_py.relay.session import Session
-from iroh_py.relay.sockets import OpenSocket, bind_udp, listen_tcp
+from iroh_py.relay.sockets import OpenSocket, bind_udp, listen_tcp, stop_accepting
 from iroh_py.relay.stun import StunService
 from iroh_py.relay_url import RelayUrl
 
 #: What clients may take to read their last bytes when the server closes in good order.
 _GRACE = 1.0
-#: Turns of the event loop from a connection that was just accepted to one that can be ended.
-_ACCEPT_TURNS = 3
 _LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
@@ -92,7 +90,7 @@ class RelayServer:
         if hub is None:
             return
         hub.closing = True
-        await self._stop_accepting(hub)
+        await stop_accepting(self._servers)
         for server in self._servers:
             server.close()
         for service in self._stun:
@@ -184,14 +182,6 @@ class RelayServer:
         ip = _LOOPBACK.get(ip, ip)
         host = f"[{ip}]" if ":" in ip else ip
         return RelayUrl.parse(f"{'https' if tls else 'http'}://{host}:{port}/")
-
-    async def _stop_accepting(self, hub: Hub) -> None:
-        """Stop before the servers close: asyncio 3.11 leaks a connection that it takes in the turn of the close."""
-        for server in self._servers:
-            for sock in server.sockets:
-                hub.loop.remove_reader(sock.fileno())
-        for _ in range(_ACCEPT_TURNS):
-            await asyncio.sleep(0)
 
     async def _say_goodbye(self, hub: Hub) -> None:
         for transport in list(hub.connections):

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import struct
 
 from netns_fixtures.errors import MissingCapability
-from netns_fixtures.wire.tap import TUN_DEVICE
+from netns_fixtures.wire.tap import TUN_DEVICE, make_interface
 
 # <linux/if_tun.h>
-_TUNSETIFF = 0x400454CA
-_TUNSETIFINDEX = 0x400454DA
-_TUNSETPERSIST = 0x400454CB
 _IFF_TUN = 0x0001
-_IFF_NO_PI = 0x1000
 
 
 def open_tun(name: str, index: int) -> int:
@@ -30,11 +24,5 @@ def open_tun(name: str, index: int) -> int:
             f"NAT64 needs TUN interfaces, and {TUN_DEVICE} cannot be opened ({error.strerror})",
             f"run: sudo modprobe tun; sudo chmod 666 {TUN_DEVICE}",
         ) from None
-    try:
-        fcntl.ioctl(fd, _TUNSETIFINDEX, struct.pack("I", index))
-        fcntl.ioctl(fd, _TUNSETIFF, struct.pack("16sH22x", name.encode(), _IFF_TUN | _IFF_NO_PI))
-        fcntl.ioctl(fd, _TUNSETPERSIST, 1)
-    except OSError:
-        os.close(fd)
-        raise
+    make_interface(fd, name, index, _IFF_TUN)
     return fd

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from netns_fixtures.errors import LabError
-
 #: Far above a full table of mappings in JSON (150 bytes each).
 MAX_MESSAGE = 256 * 1024
 
@@ -20,21 +18,3 @@ def decode_request(packet: bytes) -> tuple[str, dict[str, Any]]:
     """Verb and arguments."""
     request = json.loads(packet)
     return request["verb"], request["arguments"]
-
-
-def encode_reply(value: Any = None) -> bytes:
-    """A good answer."""
-    return json.dumps({"ok": value}).encode()
-
-
-def encode_error(sentence: str) -> bytes:
-    """A refusal."""
-    return json.dumps({"error": sentence}).encode()
-
-
-def decode_reply(packet: bytes) -> Any:
-    """The answer. Raises LabError if it is a refusal."""
-    reply = json.loads(packet)
-    if "error" in reply:
-        raise LabError(reply["error"])
-    return reply["ok"]

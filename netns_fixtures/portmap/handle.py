@@ -13,6 +13,7 @@ from netns_fixtures.errors import TopologyError
 from netns_fixtures.node_options import no_ports
 from netns_fixtures.portmap import control
 from netns_fixtures.portmap.behaviour import PortMappingBehaviour, failure_of, protocols_of
+from netns_fixtures.replies import decode_reply
 from netns_fixtures.service import ServiceProcess
 from netns_fixtures.verbs import handle
 
@@ -113,7 +114,7 @@ class PortMapping:
             self._lab.ready()
             process, self._process = self._process, None
             if process is not None:
-                control.decode_reply(process.request(control.encode_request("stop")))
+                decode_reply(process.request(control.encode_request("stop")))
                 process.wait_end()
                 self._lab.remove_service(self)
             self._tell("port_mapping_off", f"{self._plan.name} maps no ports any more")
@@ -173,7 +174,7 @@ class PortMapping:
     def wait_started(self) -> None:
         """Wait until it serves."""
         assert self._process is not None
-        control.decode_reply(self._process.wait_ready())
+        decode_reply(self._process.wait_ready())
 
     def close(self) -> None:
         """The lab ends."""
@@ -186,7 +187,7 @@ class PortMapping:
         self._lab.ready()
         if self._process is None:
             raise TopologyError(f"router {self._plan.name} maps no ports; see router.port_mapping.enable()")
-        return control.decode_reply(self._process.request(control.encode_request(verb, **arguments)))
+        return decode_reply(self._process.request(control.encode_request(verb, **arguments)))
 
     def _take_news(self, line: str) -> None:
         try:

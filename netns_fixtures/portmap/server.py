@@ -24,6 +24,7 @@ from netns_fixtures.portmap.service import MappingService, News
 from netns_fixtures.portmap.table import Mapping
 from netns_fixtures.portmap.upnp import Gateway
 from netns_fixtures.portmap.wire import PortMapProtocolError
+from netns_fixtures.replies import encode_error, encode_reply
 
 #: Any free port will do, clients learn it from SSDP; miniupnpd has this one.
 HTTP_PORT = 5000
@@ -64,7 +65,7 @@ class Server:
                 await stack.enter_async_context(web)
                 self._watch(stack, self._channel, self._handle_control)
                 self._watch(stack, _address_monitor(stack), self._handle_address_change)
-                self._channel.send(control.encode_reply())
+                self._channel.send(encode_reply())
                 self._announce()
                 await self._done.wait()
         finally:
@@ -151,9 +152,9 @@ class Server:
             return
         try:
             verb, arguments = control.decode_request(packet)
-            reply = control.encode_reply(self._carry_out(verb, arguments))
+            reply = encode_reply(self._carry_out(verb, arguments))
         except (LabError, ValueError) as error:
-            reply = control.encode_error(str(error))
+            reply = encode_error(str(error))
         channel.send(reply)
 
     def _carry_out(self, verb: str, arguments: dict[str, Any]) -> Any:

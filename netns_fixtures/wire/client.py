@@ -12,6 +12,7 @@ from typing import IO, Any
 
 from netns_fixtures.errors import LinkEngineError
 from netns_fixtures.link import LinkCondition
+from netns_fixtures.replies import decode_reply
 from netns_fixtures.wire.messages import (
     MAX_MESSAGE,
     AddLink,
@@ -20,7 +21,6 @@ from netns_fixtures.wire.messages import (
     Request,
     SetCondition,
     SetConnected,
-    decode_reply,
     encode_request,
 )
 
@@ -142,7 +142,7 @@ class WireProcess:
                 packet = b""
             if not packet:
                 raise LinkEngineError(self._obituary())
-        return decode_reply(packet)
+        return decode_reply(packet, LinkEngineError)
 
     def _obituary(self) -> str:
         self._end_process()

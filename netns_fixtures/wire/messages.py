@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from netns_fixtures.errors import LinkEngineError
 from netns_fixtures.link import LinkCondition
@@ -95,24 +94,6 @@ def _check_values(request: Request) -> None:
         raise TypeError("a new link needs both conditions")
     if isinstance(request, SetConnected) and not isinstance(request.connected, bool):
         raise TypeError(f"a link is connected or not, not {request.connected!r}")
-
-
-def encode_reply(value: Any) -> bytes:
-    """A good answer as one packet."""
-    return json.dumps({"ok": value}).encode()
-
-
-def encode_error(sentence: str) -> bytes:
-    """A refusal as one packet."""
-    return json.dumps({"error": sentence}).encode()
-
-
-def decode_reply(packet: bytes) -> Any:
-    """The answer in a packet; raises LinkEngineError if it is a refusal."""
-    reply = json.loads(packet)
-    if "error" in reply:
-        raise LinkEngineError(reply["error"])
-    return reply["ok"]
 
 
 def check_fds(request: Request, fds: Sequence[int]) -> None:

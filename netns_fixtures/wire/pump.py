@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from netns_fixtures.errors import LinkEngineError
+from netns_fixtures.replies import encode_error, encode_reply
 from netns_fixtures.wire.agenda import Agenda
 from netns_fixtures.wire.line import Line
 from netns_fixtures.wire.messages import (
@@ -24,8 +25,6 @@ from netns_fixtures.wire.messages import (
     SetConnected,
     check_fds,
     decode_request,
-    encode_error,
-    encode_reply,
 )
 from netns_fixtures.wire.timer import TimerFd
 

@@ -8,7 +8,7 @@ import struct
 
 TUN_DEVICE = "/dev/net/tun"
 
-# <linux/if_tun.h>: frames with Ethernet header, and without the four bytes of packet information.
+# <linux/if_tun.h>: frames (or packets) without the four bytes of packet information.
 _TUNSETIFF = 0x400454CA
 _TUNSETIFINDEX = 0x400454DA
 _TUNSETPERSIST = 0x400454CB
@@ -30,12 +30,17 @@ def open_tap(name: str, index: int = 0) -> int:
     if not 0 < len(name.encode()) < _IFNAMSIZ:
         raise ValueError(f"{name!r}: an interface name has 1 to {_IFNAMSIZ - 1} bytes")
     fd = os.open(TUN_DEVICE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    make_interface(fd, name, index, _IFF_TAP)
+    return fd
+
+
+def make_interface(fd: int, name: str, index: int, kind: int) -> None:
+    """Make an interface of the opened device, a TAP or a TUN; closes it where that fails. Raises OSError."""
     try:
         if index:
             fcntl.ioctl(fd, _TUNSETIFINDEX, struct.pack("I", index))
-        fcntl.ioctl(fd, _TUNSETIFF, struct.pack("16sH22x", name.encode(), _IFF_TAP | _IFF_NO_PI))
+        fcntl.ioctl(fd, _TUNSETIFF, struct.pack("16sH22x", name.encode(), kind | _IFF_NO_PI))
         fcntl.ioctl(fd, _TUNSETPERSIST, 1)
     except OSError:
         os.close(fd)
         raise
-    return fd

@@ -11,8 +11,9 @@ The names are imported at their first use, as those of ``pytest_iroh``.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pytest_iroh.lazy import found_lazily
 
 if TYPE_CHECKING:
     from pytest_iroh.echoing import ECHO_ALPN as ECHO_ALPN
@@ -70,14 +71,7 @@ __all__ = [
     "official_python",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(home), name)
-    globals()[name] = value
-    return value
+__getattr__ = found_lazily(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

@@ -15,8 +15,9 @@ use: scapy takes a second, and a filter written as text needs none of it.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pytest_iroh.lazy import found_lazily
 
 if TYPE_CHECKING:
     from netns_fixtures.capture import Capture as Capture
@@ -75,14 +76,7 @@ _HOMES = {
 
 __all__ = sorted(_HOMES)  # noqa: PLE0605 - the list is the keys above
 
-
-def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(home), name)
-    globals()[name] = value
-    return value
+__getattr__ = found_lazily(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from netns_fixtures.errors import LinkEngineError
 from netns_fixtures.link import LinkCondition
+from netns_fixtures.replies import decode_reply, encode_error, encode_reply
 from netns_fixtures.wire.messages import (
     AddLink,
     ReadStats,
@@ -19,10 +20,7 @@ from netns_fixtures.wire.messages import (
     SetCondition,
     SetConnected,
     check_fds,
-    decode_reply,
     decode_request,
-    encode_error,
-    encode_reply,
     encode_request,
 )
 
@@ -54,7 +52,7 @@ def test_reply_survives_the_packet() -> None:
 def test_refusal_becomes_the_exception() -> None:
     """A refusal raises with the sentence that the process gave."""
     with pytest.raises(LinkEngineError, match="no link 7"):
-        decode_reply(encode_error("the wire has no link 7"))
+        decode_reply(encode_error("the wire has no link 7"), LinkEngineError)
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,7 @@ from aioquic import tls
 from aioquic._buffer import Buffer
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import (
-    QuicConnection,
     QuicConnectionError,
-    QuicConnectionState,
     QuicReceiveContext,
 )
 from aioquic.quic.packet import QuicErrorCode, QuicFrameType
@@ -36,9 +34,10 @@ from iroh_py.proto.qad.wire import (
     pull_observed,
     push_observed,
 )
+from iroh_py.proto.quic.standing import Standing
 
 
-class QadEngine(QuicConnection):
+class QadEngine(Standing):
     """One connection. ``observed`` is what the peer reported last, ``on_cids`` is called when our ids change."""
 
     def __init__(self, *, configuration: QuicConfiguration, role: Role, **options: Any) -> None:
@@ -61,21 +60,6 @@ class QadEngine(QuicConnection):
     def established(self) -> bool:
         """Whether the handshake is complete."""
         return self._handshake_complete
-
-    @property
-    def authenticated(self) -> bool:
-        """Whether any packet of the peer was decrypted."""
-        return self._state is not QuicConnectionState.FIRSTFLIGHT
-
-    @property
-    def over(self) -> bool:
-        """Whether the connection is closing, draining or gone."""
-        return self._close_event is not None
-
-    @property
-    def terminated(self) -> bool:
-        """Whether nothing is left to do."""
-        return self._state is QuicConnectionState.TERMINATED
 
     @property
     def rtt(self) -> float | None:

@@ -93,21 +93,6 @@ class Engine(FlowControl):
         return context if isinstance(context, NodeContext) else None
 
     @property
-    def over(self) -> bool:
-        """Whether the connection is closing, draining or gone."""
-        return self._close_event is not None
-
-    @property
-    def terminated(self) -> bool:
-        """Whether the closing period is over too, so that nothing is left to do."""
-        return self._state is QuicConnectionState.TERMINATED
-
-    @property
-    def authenticated(self) -> bool:
-        """Whether any packet of the peer was decrypted."""
-        return self._state is not QuicConnectionState.FIRSTFLIGHT
-
-    @property
     def has_unacked(self) -> bool:
         """Whether anything that the peer must acknowledge is in flight or waits to be sent."""
         if self._loss.ack_eliciting_in_flight or self._datagrams_pending or self._ping_pending:

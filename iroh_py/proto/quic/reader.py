@@ -14,13 +14,14 @@ from aioquic.quic import events as quic_events
 from aioquic.quic.connection import (
     END_STATES,
     NetworkAddress,
-    QuicConnection,
     QuicConnectionError,
     QuicReceiveContext,
 )
 from aioquic.quic.crypto import CryptoPair
 from aioquic.quic.packet import decode_packet_number
 from aioquic.quic.recovery import MAX_ACK_RANGES, QuicPacketSpace
+
+from iroh_py.proto.quic.standing import Standing
 
 #: A short header starts with these two bits (RFC 9000 section 17.3.1) ...
 FORM_MASK, SHORT_HEADER = 0xC0, 0x40
@@ -36,7 +37,7 @@ OFFSET, LENGTH, FIN = 4, 2, 1
 IDLE_REFRESH = 1.0
 
 
-class PacketReader(QuicConnection):
+class PacketReader(Standing):
     """A connection that takes the usual packets apart by itself."""
 
     app_space: QuicPacketSpace
