@@ -17,6 +17,10 @@ from netns_fixtures.errors import LabError
 
 #: A process stops when it next leaves the kernel: at once, unless it waits for a disk.
 _STOP_TIMEOUT = 5.0
+#: Seconds between two looks at a process that was told to stop: a sleep, as the kernel tells nobody but its parent
+#: (waitid and SIGCHLD), and the agent is the parent of hardly any: most are children of a program or of the lab's
+#: init. A pidfd only tells of the end; cgroup.events needs a cgroup of ours; ptrace would take the process from its
+#: debugger, and let it go on with us; the proc connector has no such event. It is one look in most cases.
 _LOOK_AGAIN = 0.0005
 #: States of a thread that runs no more (proc(5)): stopped, traced, zombie, dead.
 _STILL = frozenset("TtZXx")
