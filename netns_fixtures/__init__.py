@@ -20,6 +20,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from netns_fixtures.ecn import Ecn
     from netns_fixtures.errors import (
         AgentDied,
         CommandFailed,
@@ -66,6 +67,7 @@ _HOMES = {
     "ScenarioError": "errors",
     "TimelineError": "errors",
     "TopologyError": "errors",
+    "Ecn": "ecn",
     "LabEvent": "events",
     "Capabilities": "features",
     "Host": "host",
@@ -90,6 +92,7 @@ __all__ = [
     "Capabilities",
     "CaptivePortal",
     "CommandFailed",
+    "Ecn",
     "Firewall",
     "Host",
     "HostFrozen",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from netns_fixtures.errors import AgentDied, LabClosed, TopologyError
 from netns_fixtures.link import LinkCondition, LinkFields
+from netns_fixtures.messages import WireStats
 from netns_fixtures.netem import qdisc_messages
 from netns_fixtures.ops import Op, SetCondition, SetLink, SetQdisc, Splice, SplitFrames
 from netns_fixtures.path_limits import DEFAULT_MTU, check_mtu
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from netns_fixtures.lab import Lab
     from netns_fixtures.ra.kernel import Address6
     from netns_fixtures.router import Router
+    from netns_fixtures.wire.model import LinkCounters
 
 Direction = Literal["both", "egress", "ingress"]
 _CLEAR = LinkCondition()
@@ -235,6 +237,23 @@ class Interface:
             self.lab.apply([splice])
             self.plug.spliced = splice.end_b
         self._egress, self._ingress = egress, ingress
+
+    def counters(self, direction: Literal["egress", "ingress"] = "egress") -> LinkCounters:
+        """What the wire did so far to the frames of one direction: how many were lost, marked, and so on.
+
+        Raises TopologyError where no wire was ever needed, and with netem, which counts for itself.
+        """
+        if direction not in ("egress", "ingress"):
+            raise TopologyError(f"direction={direction!r}: it is 'egress' or 'ingress'")
+        self.lab.ready()
+        if self.plug.spliced is None:
+            raise TopologyError(
+                f"{self.host} {self.name} has no wire that counts; give it a condition (link_engine='wire')"
+            )
+        from netns_fixtures.wire.model import LinkCounters  # few look
+
+        stats, _fds = self.lab.request(WireStats(self.lab.number, self.plug.port))
+        return LinkCounters(**stats["forward" if direction == "egress" else "backward"])
 
     def _qdisc_ops(self, egress: LinkCondition, ingress: LinkCondition) -> list[Op]:
         """netem at both ends of the cable, each for what it sends. Raises LinkEngineError."""

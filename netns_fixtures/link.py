@@ -6,8 +6,9 @@ The same :class:`LinkCondition` drives both engines, netem and the userspace wir
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields, replace
-from typing import TypedDict
+from typing import Any, TypedDict
 
+from netns_fixtures.ecn import Ecn
 from netns_fixtures.errors import TopologyError
 
 # Far above any path on earth (0.3 s over a geostationary satellite), and low enough to refuse most numbers
@@ -33,6 +34,7 @@ class LinkFields(TypedDict, total=False):
     reorder: float
     duplicate: float
     corrupt: float
+    ecn: Ecn | str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +53,7 @@ class LinkCondition:
     reorder: probability that a frame is held back until others have passed it.
     duplicate: probability that a frame arrives twice.
     corrupt: probability that one bit beyond the Ethernet header is flipped.
+    ecn: what happens to the ECN field, an Ecn or the name of one of its presets; None leaves it alone.
 
     Raises TopologyError for a value out of range, also for `loss` and `burst` that cannot both hold.
     """
@@ -64,6 +67,7 @@ class LinkCondition:
     reorder: float = 0.0
     duplicate: float = 0.0
     corrupt: float = 0.0
+    ecn: Ecn | None = None
 
     def __post_init__(self) -> None:
         for name in ("burst", *_DURATIONS, *_PROBABILITIES):
@@ -79,12 +83,17 @@ class LinkCondition:
         # The entry probability loss / (burst * (1 - loss)) must not exceed 1.
         feasible = self.burst == 1 or self.loss == 1 or self.loss <= self.burst / (1 + self.burst)
         _check(feasible, self, "loss", f"at most burst / (1 + burst) with bursts of {self.burst:g}, or 1")
+        object.__setattr__(self, "ecn", Ecn.of(self.ecn))
+        if self.ecn is not None and self.ecn.mark_above is not None:
+            _check_marking(self.ecn.mark_above, self)
 
     @property
     def is_clear(self) -> bool:
         """Whether frames cross unchanged and at once, so that no engine is needed."""
-        return self.rate is None and not any(
-            (self.delay, self.jitter, self.loss, self.reorder, self.duplicate, self.corrupt)
+        return (
+            self.rate is None
+            and (self.ecn is None or self.ecn.is_clear)
+            and not any((self.delay, self.jitter, self.loss, self.reorder, self.duplicate, self.corrupt))
         )
 
     @classmethod
@@ -94,7 +103,7 @@ class LinkCondition:
 
         return presets.link(name)
 
-    def with_(self, **changes: float | None) -> LinkCondition:
+    def with_(self, **changes: float | Ecn | str | None) -> LinkCondition:
         """A copy with some fields changed; raises TopologyError for an unknown field or a wrong value."""
         known = [field.name for field in fields(self)]
         for name in changes:
@@ -102,7 +111,7 @@ class LinkCondition:
                 raise TopologyError(f"a link condition has no {name!r}; it has {', '.join(known)}")
         return replace(self, **changes)  # type: ignore[arg-type]  # __post_init__ checks each value
 
-    def as_dict(self) -> dict[str, float | None]:
+    def as_dict(self) -> dict[str, Any]:
         """The fields as plain data for JSON; `LinkCondition(**data)` is the way back."""
         return asdict(self)
 
@@ -124,7 +133,18 @@ def _phrases(condition: LinkCondition) -> list[str]:
         for word, value in (("reordered", c.reorder), ("duplicated", c.duplicate), ("corrupted", c.corrupt))
         if value
     ]
-    return phrases
+    return phrases if c.ecn is None or c.ecn.is_clear else [*phrases, str(c.ecn)]
+
+
+def _check_marking(threshold: float, condition: LinkCondition) -> None:
+    """A threshold that no frame can wait for would be a link without marks, silently."""
+    if condition.rate is None:
+        raise TopologyError(f"ecn: mark_above={threshold!r} needs a rate; without one no frame waits")
+    if threshold >= condition.queue:
+        raise TopologyError(
+            f"ecn: mark_above={threshold!r} needs a longer queue than {condition.queue:g} s: "
+            "what would wait longer is dropped"
+        )
 
 
 def _check(right: bool, condition: LinkCondition, name: str, meaning: str) -> None:

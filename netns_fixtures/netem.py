@@ -14,6 +14,7 @@ rate, queue  tbf: limit = what waits for ``queue`` seconds, plus the burst
 reorder      gap 1: such a frame is sent at once and overtakes those that are delayed, so ``delay`` is needed
 duplicate    duplicate
 corrupt      corrupt: one bit of the frame, perhaps in its Ethernet header
+ecn          loss with ecn: CE instead, and others are lost; so ``mark`` with ``drop_others``, and no ``loss`` beside it
 ===========  ===========================================================================================
 """
 
@@ -23,6 +24,7 @@ import socket
 import struct
 from dataclasses import dataclass
 
+from netns_fixtures.ecn import EcnMiddlebox
 from netns_fixtures.errors import LinkEngineError
 from netns_fixtures.link import LinkCondition
 
@@ -31,6 +33,7 @@ RTM_NEWQDISC, RTM_DELQDISC = 36, 37
 _TCA_KIND, _TCA_OPTIONS = 1, 2
 _ROOT, _NETEM, _NETEM_CLASS, _TBF = 0xFFFF_FFFF, 0x0001_0000, 0x0001_0001, 0x0010_0000
 _NETEM_REORDER, _NETEM_CORRUPT, _NETEM_LOSS, _NETEM_RATE = 3, 4, 5, 6
+_NETEM_ECN = 7
 _NETEM_LATENCY64, _NETEM_JITTER64, _NETEM_PRNG_SEED = 10, 11, 14
 _LOSS_GE = 2
 _TBF_PARMS, _TBF_RATE64, _TBF_BURST = 1, 4, 6
@@ -66,6 +69,7 @@ class NetemParameters:
     corrupt: int
     rate: int
     seed: int
+    ecn: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +100,12 @@ def netem_parameters(condition: LinkCondition, seed: int) -> NetemParameters:
         raise LinkEngineError(
             f"netem cannot draw jitter of more than {MAX_JITTER:g} s, and {c.jitter:g} is asked for"
         )
+    marked = _marked(c)
     bursty = c.burst > 1 and 0 < c.loss < 1
     return NetemParameters(
         latency=round(c.delay * 1e9),
         jitter=round(c.jitter * 1e9),
-        loss=0 if bursty else _scaled(c.loss),
+        loss=0 if bursty else _scaled(c.loss or marked),
         gemodel=_gemodel(c) if bursty else None,
         gap=1 if c.reorder else 0,
         reorder=_scaled(c.reorder),
@@ -108,6 +113,7 @@ def netem_parameters(condition: LinkCondition, seed: int) -> NetemParameters:
         corrupt=_scaled(c.corrupt),
         rate=ORDERING_RATE if c.jitter else 0,
         seed=seed,
+        ecn=marked > 0,
     )
 
 
@@ -153,6 +159,8 @@ def encode_netem(p: NetemParameters) -> bytes:
         data += _attribute(_NETEM_CORRUPT, struct.pack("=2I", p.corrupt, 0))
     if p.rate:
         data += _attribute(_NETEM_RATE, struct.pack("=IiIi", p.rate, 0, 0, 0))
+    if p.ecn:
+        data += _attribute(_NETEM_ECN, struct.pack("=I", 1))
     data += _attribute(_NETEM_LATENCY64, struct.pack("=q", p.latency))
     data += _attribute(_NETEM_JITTER64, struct.pack("=q", p.jitter))
     return data + _attribute(_NETEM_PRNG_SEED, struct.pack("=Q", p.seed))
@@ -165,6 +173,20 @@ def encode_tbf(p: TbfParameters) -> bytes:
     if p.rate > _ALL:
         data += _attribute(_TBF_RATE64, struct.pack("=Q", p.rate))
     return data + _attribute(_TBF_BURST, struct.pack("=I", p.burst))
+
+
+def _marked(condition: LinkCondition) -> float:
+    """The probability of a mark. netem's ``ecn`` is: what would be lost is marked, if it can be (sch_netem.c)."""
+    ecn = condition.ecn
+    if ecn is None or ecn.is_clear:
+        return 0.0
+    plain = ecn.mark_above is None and ecn.middlebox == EcnMiddlebox.NONE and not ecn.l4s_only
+    if not plain or not ecn.drop_others or condition.loss:
+        raise LinkEngineError(
+            f"netem marks at random what it would lose, no more: ecn=Ecn(mark=, drop_others=True) without loss, "
+            f"and not '{condition}'; use link_engine='wire'"
+        )
+    return ecn.mark
 
 
 def _gemodel(condition: LinkCondition) -> tuple[int, int, int, int]:

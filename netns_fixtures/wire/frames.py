@@ -4,8 +4,8 @@ from __future__ import annotations
 
 ETHERNET_HEADER = 14  # two addresses and the type; TAPs here carry no VLAN tag
 
-_IPV4 = b"\x08\x00"
-_IPV6 = b"\x86\xdd"
+IPV4 = b"\x08\x00"
+IPV6 = b"\x86\xdd"
 
 _IGMP = 2
 _HOP_BY_HOP = 0
@@ -23,9 +23,9 @@ _ICMPV6_HOUSEKEEPING = frozenset(range(130, 138)) | {143}
 def is_housekeeping(frame: bytes) -> bool:
     """Whether the frame keeps the link itself going: ARP, IGMP, MLD, neighbour discovery, anything not IP."""
     kind = frame[12:14]
-    if kind == _IPV4:
+    if kind == IPV4:
         return len(frame) > _IPV4_PROTOCOL and frame[_IPV4_PROTOCOL] == _IGMP
-    if kind != _IPV6:
+    if kind != IPV6:
         return True
     if len(frame) <= _IPV6_PAYLOAD:
         return False

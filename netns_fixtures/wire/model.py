@@ -14,7 +14,9 @@ from dataclasses import asdict, dataclass
 from heapq import heappop, heappush
 from random import Random
 
+from netns_fixtures.ecn import Ecn
 from netns_fixtures.link import LinkCondition
+from netns_fixtures.wire.ecn import CE, EcnFate, EcnProcess, codepoint_of, rewritten, with_codepoint
 from netns_fixtures.wire.frames import flip_bit, is_housekeeping
 from netns_fixtures.wire.loss import LossProcess
 
@@ -32,9 +34,10 @@ class LinkCounters:
     """What became of the frames of one direction.
 
     frames and bytes: arrived. delivered: handed out, copies included. lost, queue_dropped (tail drop),
-    duplicated, corrupted, reordered: by the condition. overflowed: dropped by the bound on memory, never
-    by the condition. write_failed: due, but the device did not take them (it is down). cut: swallowed while
-    the link was disconnected.
+    duplicated, corrupted, reordered: by the condition. marked: got congestion experienced (CE). ecn_rewritten,
+    ecn_dropped: by an ECN middlebox, the latter also instead of a mark. overflowed: dropped by the bound on
+    memory, never by the condition. write_failed: due, but the device did not take them (it is down). cut:
+    swallowed while the link was disconnected.
     """
 
     frames: int = 0
@@ -45,6 +48,9 @@ class LinkCounters:
     duplicated: int = 0
     corrupted: int = 0
     reordered: int = 0
+    marked: int = 0
+    ecn_rewritten: int = 0
+    ecn_dropped: int = 0
     overflowed: int = 0
     write_failed: int = 0
     cut: int = 0
@@ -65,6 +71,7 @@ class LinkModel:
         self.counters = LinkCounters()
         self._random = Random(seed).random
         self._loss = LossProcess(condition)
+        self._ecn = EcnProcess(seed)
         self._condition = condition
         self._heap: list[tuple[float, int, bytes]] = []  # due, arrival number, frame
         self._arrivals = 0
@@ -125,6 +132,12 @@ class LinkModel:
         loss, duplicate, corrupt, place, reorder, jitter = draw(), draw(), draw(), draw(), draw(), draw()
 
         lost = self._loss.is_lost(loss)
+        if condition.ecn is not None:
+            judged = self._judge_ecn(now, frame, condition.ecn)
+            if judged is None:
+                counters.ecn_dropped += 1
+                return
+            frame = judged
         fits = self._fits_queue(now)
         departure = self._departure(now, frame) if fits else now
         if lost:
@@ -145,6 +158,29 @@ class LinkModel:
         if duplicate < condition.duplicate:
             counters.duplicated += 1
             self._schedule(due, frame)
+
+    def _judge_ecn(self, now: float, frame: bytes, ecn: Ecn) -> bytes | None:
+        """The frame with the ECN field that it leaves with; None: dropped, and it never was in the queue.
+
+        The mark is made on arrival, by the time that the frame is going to wait: a virtual queue knows it.
+        """
+        before = codepoint_of(frame)
+        if before is None:
+            return frame
+        codepoint = rewritten(ecn.middlebox, before)
+        if codepoint is None:
+            return None
+        waiting = self._free_at - now if self._condition.rate is not None else 0.0
+        fate = self._ecn.fate(ecn, codepoint, waiting)
+        if fate is EcnFate.DROPPED:
+            return None
+        if fate is EcnFate.MARKED:
+            self.counters.marked += self._fits_queue(now)
+            return with_codepoint(frame, CE)
+        if codepoint == before:
+            return frame
+        self.counters.ecn_rewritten += 1
+        return with_codepoint(frame, codepoint)
 
     def _fits_queue(self, now: float) -> bool:
         return self._condition.rate is None or self._free_at - now <= self._condition.queue

@@ -10,6 +10,7 @@ from pyroute2.netlink.rtnl.tcmsg import tcmsg
 from pyroute2.netlink.rtnl.tcmsg.common import percent2u32
 from pyroute2.netlink.rtnl.tcmsg.sched_netem import get_parameters, options
 
+from netns_fixtures.ecn import Ecn
 from netns_fixtures.errors import LinkEngineError
 from netns_fixtures.link import LinkCondition
 from netns_fixtures.netem import (
@@ -133,6 +134,14 @@ def test_lifted_rate_and_clear_link_delete_what_was_there() -> None:
     assert read(only.body)["parent"] == ALL
 
 
+def test_random_marks_are_losses_with_the_ecn_flag() -> None:
+    """sch_netem marks what it would lose and loses what cannot be marked: ``mark`` with ``drop_others``."""
+    parameters = netem_parameters(LinkCondition(ecn=Ecn(mark=0.25, drop_others=True)), 0)
+    assert (parameters.loss, parameters.ecn) == (round(0.25 * ALL), True)
+    assert attributes(encode_netem(parameters)[24:])[7] == struct.pack("=I", 1)
+    assert 7 not in attributes(encode_netem(netem_parameters(LinkCondition(loss=0.25), 0))[24:])
+
+
 @pytest.mark.parametrize(
     ("condition", "message"),
     [
@@ -140,6 +149,11 @@ def test_lifted_rate_and_clear_link_delete_what_was_there() -> None:
         (LinkCondition(delay=5, jitter=3), "jitter of more than 2 s"),
         (LinkCondition(rate=4), "less than one"),
         (LinkCondition(rate=1e12, queue=10), "cannot hold"),
+        (LinkCondition(ecn=Ecn(mark=0.1)), "marks at random what it would lose"),
+        (LinkCondition(ecn=Ecn(mark=0.1, drop_others=True), loss=0.1), "marks at random what it would lose"),
+        (LinkCondition(ecn=Ecn(mark=0.1, drop_others=True, l4s_only=True)), "link_engine='wire'"),
+        (LinkCondition(ecn=Ecn.preset("bleach")), "ECN bleached"),
+        (LinkCondition(ecn=Ecn.preset("classic"), rate=1e6), "marked CE above 5 ms"),
     ],
 )
 def test_what_netem_cannot_say_is_an_error(condition: LinkCondition, message: str) -> None:

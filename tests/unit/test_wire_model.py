@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wire_frames import arp, ipv4, number_of
 
+from netns_fixtures.ecn import Ecn, EcnMiddlebox
 from netns_fixtures.link import LinkCondition
 from netns_fixtures.wire import model as model_module
 from netns_fixtures.wire.model import LinkModel
@@ -305,6 +306,8 @@ conditions = st.builds(
     reorder=probabilities,
     duplicate=probabilities,
     corrupt=probabilities,
+    ecn=st.none()
+    | st.builds(Ecn, mark=probabilities, drop_others=st.booleans(), middlebox=st.sampled_from(EcnMiddlebox)),
 )
 
 
@@ -328,6 +331,6 @@ def test_every_frame_is_accounted_for(
     assert [due for due, _ in got] == sorted(due for due, _ in got)
     assert counters.delivered == len(got)
     assert counters.delivered == (
-        counters.frames + counters.duplicated - counters.lost - counters.queue_dropped
+        counters.frames + counters.duplicated - counters.lost - counters.queue_dropped - counters.ecn_dropped
     )
     assert sum(frame == arp() for _, frame in got) == sum(is_arp for _, is_arp in gaps)
