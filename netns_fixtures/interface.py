@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 from netns_fixtures.errors import AgentDied, LabClosed, TopologyError
 from netns_fixtures.link import LinkCondition, LinkFields
 from netns_fixtures.messages import WireStats
-from netns_fixtures.netem import qdisc_messages
 from netns_fixtures.ops import Op, SetCondition, SetLink, SetQdisc, Splice, SplitFrames
 from netns_fixtures.path_limits import DEFAULT_MTU, check_mtu
 from netns_fixtures.plug import FABRIC, Plug
+from netns_fixtures.qdiscs import qdisc_messages
 from netns_fixtures.verbs import handle
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class Interface:
         self._seen6: list[Address6] = []
         self._egress = _CLEAR
         self._ingress = _CLEAR
+        self._queues = False
 
     def __repr__(self) -> str:
         return f"<Interface {self.plug.owner} {self.name} {' '.join(self.addresses) or 'without address'}>"
@@ -221,7 +222,9 @@ class Interface:
         """The steps that impair the link from the start, for a lab that is not built yet."""
         self._egress = self._ingress = condition
         if self.lab.uses_netem:
-            return self._qdisc_ops(condition, condition)
+            ops = self._qdisc_ops(condition, condition)
+            self._queues = True
+            return ops
         splice = self._splice(condition, condition)
         self.plug.spliced = splice.end_b
         return [splice]
@@ -229,7 +232,9 @@ class Interface:
     def apply_condition(self, egress: LinkCondition, ingress: LinkCondition) -> None:
         """What :meth:`condition` does, without an event: for verbs that tell their own."""
         if self.lab.uses_netem:
-            self.lab.apply(self._qdisc_ops(egress, ingress))
+            if self._queues or not (egress.is_clear and ingress.is_clear):
+                self.lab.apply(self._qdisc_ops(egress, ingress))
+                self._queues = True
         elif self.plug.spliced is not None:
             self.lab.apply([SetCondition(self.plug.port, egress, ingress)])
         elif not (egress.is_clear and ingress.is_clear):
@@ -261,8 +266,10 @@ class Interface:
         ends = ((plug.node, plug.index, plug.name, egress), (FABRIC, plug.port, plug.port_name, ingress))
         ops: list[Op] = []
         for number, (node, index, name, condition) in enumerate(ends):
-            step = SetQdisc(node, index, condition, seed ^ number)
-            qdisc_messages(index, condition, step.seed)  # raises what cannot be said, before anything changes
+            step = SetQdisc(node, index, condition, seed ^ number, fresh=not self._queues)
+            qdisc_messages(
+                index, condition, step.seed, fresh=step.fresh
+            )  # raises what cannot be said, before anything changes
             ops += [SplitFrames(node, name), step]
         return ops
 

@@ -7,7 +7,7 @@ import enum
 from netns_fixtures.errors import TopologyError
 
 #: What a kernel needs for it, by the doctor's names.
-NETEM_FEATURES = ("netem", "tbf")
+NETEM_FEATURES = ("netem", "tbf", "prio")
 
 
 class LinkEngine(enum.StrEnum):

@@ -1,26 +1,29 @@
 """The kernel's own link emulation: a LinkCondition as netem and tbf queueing disciplines. Pure bytes.
 
-One direction of a link is a netem at the interface that sends (handle 1:), with a tbf behind it (10:) where the rate
-is limited. What is written here is what ``tc`` would send for::
+What is written here is what ``tc`` would send for the options of::
 
-    tc qdisc replace dev eth0 root handle 1: netem limit 20000 delay 20ms 5ms loss gemodel 0.21% 20% 100% 0% ...
-    tc qdisc replace dev eth0 parent 1:1 handle 10: tbf rate 10mbit burst 1600 limit ...
+    netem limit 22000 delay 20ms 5ms loss gemodel 0.21% 20% 100% 0% ... rate 34gbit
+    tbf rate 10mbit burst 1600 limit ...
+
+Where these stand among the queueing disciplines of an interface, see ``qdiscs``.
 
 ===========  ===========================================================================================
 delay        latency (ns), and 64 ns ticks for kernels before 4.15
-jitter       jitter, uniform as netem's without a distribution; order is kept by a rate so high that it costs nothing
+jitter       jitter, uniform as netem's without a distribution
 loss         random; with ``burst`` above 1 gemodel: p = loss / (burst * (1 - loss)), r = 1 / burst, all lost when bad
 rate, queue  tbf: limit = what waits for ``queue`` seconds, plus the burst
 reorder      gap 1: such a frame is sent at once and overtakes those that are delayed, so ``delay`` is needed
-duplicate    duplicate
+duplicate    duplicate; with loss both are told other shares, as netem loses one copy of a doubled frame only
 corrupt      corrupt: one bit of the frame, perhaps in its Ethernet header
 ecn          loss with ecn: CE instead, and others are lost; so ``mark`` with ``drop_others``, and no ``loss`` beside it
 ===========  ===========================================================================================
+
+Always everything is told, also what is zero: what netem is not told it keeps from before.
 """
 
 from __future__ import annotations
 
-import socket
+import math
 import struct
 from dataclasses import dataclass
 
@@ -28,10 +31,7 @@ from netns_fixtures.ecn import EcnMiddlebox
 from netns_fixtures.errors import LinkEngineError
 from netns_fixtures.link import LinkCondition
 
-# <linux/rtnetlink.h>, <linux/pkt_sched.h>
-RTM_NEWQDISC, RTM_DELQDISC = 36, 37
-_TCA_KIND, _TCA_OPTIONS = 1, 2
-_ROOT, _NETEM, _NETEM_CLASS, _TBF = 0xFFFF_FFFF, 0x0001_0000, 0x0001_0001, 0x0010_0000
+# <linux/pkt_sched.h>
 _NETEM_REORDER, _NETEM_CORRUPT, _NETEM_LOSS, _NETEM_RATE = 3, 4, 5, 6
 _NETEM_ECN = 7
 _NETEM_LATENCY64, _NETEM_JITTER64, _NETEM_PRNG_SEED = 10, 11, 14
@@ -45,12 +45,15 @@ _TICK_SHIFT = 6
 _ALL = 0xFFFF_FFFF
 #: Packets that may be under way: 32 MiB of full frames, as the wire allows (``wire.model.MAX_PENDING_BYTES``).
 LIMIT = 22_000
-#: netem keeps the order of frames where it has a rate. 34 Gbit/s costs a full frame 0.35 µs.
+#: Bytes per second. netem keeps the order of frames where it has a rate, also over a change; and it takes them from
+#: their socket's account, so that who sends is not slowed down by a queue that is far away. 0.35 µs for a full frame.
 ORDERING_RATE = _ALL
 #: A full frame with its header and a VLAN tag must fit the bucket of tokens, or tbf drops it.
 MIN_BURST = 1600
 #: As many seconds of the rate, else: a timer per millisecond carries the rate.
 _BURST_SECONDS = 0.001
+#: What no limit is told as: bytes per second, a millisecond of it, and as much as may be under way elsewhere.
+_NO_LIMIT_RATE, _NO_LIMIT_BURST, _NO_LIMIT_QUEUE = 100_000_000_000, 100_000_000, 32 * 2**20
 #: netem draws jitter from 32 bits of ns, twice as wide as it is.
 MAX_JITTER = 2.0
 
@@ -81,16 +84,6 @@ class TbfParameters:
     limit: int
 
 
-@dataclass(frozen=True, slots=True)
-class QdiscMessage:
-    """A netlink message: type, whether it makes something, and what follows the header."""
-
-    kind: int
-    create: bool
-    body: bytes
-    text: str
-
-
 def netem_parameters(condition: LinkCondition, seed: int) -> NetemParameters:
     """What netem is told. Raises LinkEngineError for what it cannot do."""
     c = condition
@@ -102,25 +95,26 @@ def netem_parameters(condition: LinkCondition, seed: int) -> NetemParameters:
         )
     marked = _marked(c)
     bursty = c.burst > 1 and 0 < c.loss < 1
+    loss, duplicate = _shares(c)
     return NetemParameters(
         latency=round(c.delay * 1e9),
         jitter=round(c.jitter * 1e9),
-        loss=0 if bursty else _scaled(c.loss or marked),
+        loss=0 if bursty else _scaled(loss or marked),
         gemodel=_gemodel(c) if bursty else None,
         gap=1 if c.reorder else 0,
         reorder=_scaled(c.reorder),
-        duplicate=_scaled(c.duplicate),
+        duplicate=_scaled(duplicate),
         corrupt=_scaled(c.corrupt),
-        rate=ORDERING_RATE if c.jitter else 0,
+        rate=ORDERING_RATE,
         seed=seed,
         ecn=marked > 0,
     )
 
 
-def tbf_parameters(condition: LinkCondition) -> TbfParameters | None:
-    """What tbf is told; None without a limited rate. Raises LinkEngineError for less than a byte per second."""
+def tbf_parameters(condition: LinkCondition) -> TbfParameters:
+    """What tbf is told. Raises LinkEngineError for less than a byte per second."""
     if condition.rate is None:
-        return None
+        return TbfParameters(_NO_LIMIT_RATE, _NO_LIMIT_BURST, _NO_LIMIT_QUEUE)
     rate = int(condition.rate / 8)
     if rate < 1:
         raise LinkEngineError(f"tbf counts bytes per second: {condition.rate:g} bit/s is less than one")
@@ -131,48 +125,51 @@ def tbf_parameters(condition: LinkCondition) -> TbfParameters | None:
     return TbfParameters(rate, burst, limit)
 
 
-def qdisc_messages(index: int, condition: LinkCondition, seed: int) -> list[QdiscMessage]:
-    """What makes an interface send like this, whatever it had before. Raises LinkEngineError.
-
-    Deleting what is not there is an error of the kernel (ENOENT, EINVAL) that means nothing.
-    """
-    if condition.is_clear:
-        return [QdiscMessage(RTM_DELQDISC, False, _tcmsg(index, 0, _ROOT), "clear the link")]
-    netem = encode_netem(netem_parameters(condition, seed))
-    messages = [_new(index, _NETEM, _ROOT, "netem", netem)]
-    tbf = tbf_parameters(condition)
-    if tbf is not None:
-        return [*messages, _new(index, _TBF, _NETEM_CLASS, "tbf", encode_tbf(tbf))]
-    gone = QdiscMessage(RTM_DELQDISC, False, _tcmsg(index, _TBF, _NETEM_CLASS), "lift the rate limit")
-    return [*messages, gone]
-
-
 def encode_netem(p: NetemParameters) -> bytes:
     """The options of a netem: ``struct tc_netem_qopt``, then attributes."""
     ticks = min(p.latency >> _TICK_SHIFT, _ALL), min(p.jitter >> _TICK_SHIFT, _ALL)
     data = struct.pack("=6I", ticks[0], LIMIT, p.loss, p.gap, p.duplicate, ticks[1])
     if p.gemodel is not None:
-        data += _attribute(_NETEM_LOSS, _attribute(_LOSS_GE, struct.pack("=4I", *p.gemodel)))
-    if p.reorder:
-        data += _attribute(_NETEM_REORDER, struct.pack("=2I", p.reorder, 0))
-    if p.corrupt:
-        data += _attribute(_NETEM_CORRUPT, struct.pack("=2I", p.corrupt, 0))
-    if p.rate:
-        data += _attribute(_NETEM_RATE, struct.pack("=IiIi", p.rate, 0, 0, 0))
-    if p.ecn:
-        data += _attribute(_NETEM_ECN, struct.pack("=I", 1))
-    data += _attribute(_NETEM_LATENCY64, struct.pack("=q", p.latency))
-    data += _attribute(_NETEM_JITTER64, struct.pack("=q", p.jitter))
-    return data + _attribute(_NETEM_PRNG_SEED, struct.pack("=Q", p.seed))
+        data += attribute(_NETEM_LOSS, attribute(_LOSS_GE, struct.pack("=4I", *p.gemodel)))
+    data += attribute(_NETEM_REORDER, struct.pack("=2I", p.reorder, 0))
+    data += attribute(_NETEM_CORRUPT, struct.pack("=2I", p.corrupt, 0))
+    data += attribute(_NETEM_RATE, struct.pack("=IiIi", p.rate, 0, 0, 0))
+    data += attribute(_NETEM_ECN, struct.pack("=I", p.ecn))
+    data += attribute(_NETEM_LATENCY64, struct.pack("=q", p.latency))
+    data += attribute(_NETEM_JITTER64, struct.pack("=q", p.jitter))
+    return data + attribute(_NETEM_PRNG_SEED, struct.pack("=Q", p.seed))
 
 
 def encode_tbf(p: TbfParameters) -> bytes:
     """The options of a tbf: ``struct tc_tbf_qopt`` in an attribute, and the burst in bytes."""
     rate = struct.pack("=BBHhHI", 0, _LINKLAYER_ETHERNET, 0, 0, 0, min(p.rate, _ALL))
-    data = _attribute(_TBF_PARMS, rate + bytes(12) + struct.pack("=3I", p.limit, 0, 0))
+    data = attribute(_TBF_PARMS, rate + bytes(12) + struct.pack("=3I", p.limit, 0, 0))
     if p.rate > _ALL:
-        data += _attribute(_TBF_RATE64, struct.pack("=Q", p.rate))
-    return data + _attribute(_TBF_BURST, struct.pack("=I", p.burst))
+        data += attribute(_TBF_RATE64, struct.pack("=Q", p.rate))
+    return data + attribute(_TBF_BURST, struct.pack("=I", p.burst))
+
+
+def _shares(condition: LinkCondition) -> tuple[float, float]:
+    """The loss x and the duplicates y to tell, so that ``loss`` of all frames vanish and ``duplicate`` of the others
+    come twice: netem draws both at once and loses one copy, so x (1 - y) vanish and (1 - x) y come twice.
+
+    Raises LinkEngineError where there are none.
+    """
+    loss, duplicate = condition.loss, condition.duplicate
+    if loss == 0 or duplicate == 0:
+        return loss, duplicate
+    if loss == 1:
+        return 1.0, 0.0
+    twice = (1 - loss) * duplicate
+    # Subtracted, the two say x = y + loss - twice; then y is a root of y^2 - (1 + twice - loss) y + twice.
+    half = (1 + twice - loss) / 2
+    if half * half < twice or condition.burst > 1:
+        raise LinkEngineError(
+            "netem loses one copy of a doubled frame only: "
+            f"it cannot lose {loss:g} (in bursts of {condition.burst:g}) and double {duplicate:g} of the rest"
+        )
+    told = half - math.sqrt(half * half - twice)
+    return told + loss - twice, told
 
 
 def _marked(condition: LinkCondition) -> float:
@@ -199,15 +196,6 @@ def _scaled(probability: float) -> int:
     return round(probability * _ALL)
 
 
-def _new(index: int, handle: int, parent: int, name: str, options: bytes) -> QdiscMessage:
-    kind = _attribute(_TCA_KIND, name.encode() + b"\0")
-    body = _tcmsg(index, handle, parent) + kind + _attribute(_TCA_OPTIONS, options)
-    return QdiscMessage(RTM_NEWQDISC, True, body, f"make a {name} qdisc")
-
-
-def _tcmsg(index: int, handle: int, parent: int) -> bytes:
-    return struct.pack("=BxxxiIII", socket.AF_UNSPEC, index, handle, parent, 0)
-
-
-def _attribute(kind: int, data: bytes) -> bytes:
+def attribute(kind: int, data: bytes) -> bytes:
+    """A netlink attribute with its padding."""
     return struct.pack("=HH", 4 + len(data), kind) + data + bytes(-len(data) % 4)

@@ -205,12 +205,13 @@ class SetCondition:
 
 @dataclass(frozen=True, slots=True)
 class SetQdisc:
-    """What an interface's queueing disciplines do to the frames that it sends: netem and tbf, see ``netem``."""
+    """What an interface's queueing disciplines do to what it sends, see ``qdiscs``; ``fresh``: it has none."""
 
     node: int
     index: int
     condition: LinkCondition
     seed: int
+    fresh: bool
 
 
 Op = (

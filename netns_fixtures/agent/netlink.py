@@ -13,6 +13,7 @@ import errno
 import os
 import socket
 import struct
+from collections.abc import Iterable
 from typing import Any
 
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
@@ -20,7 +21,6 @@ from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from netns_fixtures.errors import CommandFailed
-from netns_fixtures.netem import qdisc_messages
 from netns_fixtures.ops import (
     AddAddress,
     AddBridge,
@@ -31,6 +31,7 @@ from netns_fixtures.ops import (
     SetLink,
     SetQdisc,
 )
+from netns_fixtures.qdiscs import ROOT, RTM_NEWQDISC, QdiscMessage, qdisc_messages, sorting_messages
 
 # <linux/netlink.h>; Python 3.11 has no name for this one
 NETLINK_NETFILTER = 12
@@ -43,8 +44,7 @@ _NLM_F_CAPPED, _NLM_F_ACK_TLVS = 0x100, 0x200
 # <linux/rtnetlink.h>
 _RTM_NEWLINK, _RTM_NEWADDR, _RTM_DELADDR, _RTM_NEWROUTE, _RTM_DELROUTE = 16, 20, 21, 24, 25
 _IFF_UP = 1
-# <linux/pkt_sched.h>
-_RTM_NEWQDISC, _TCA_KIND, _TC_H_ROOT = 36, 1, 0xFFFF_FFFF
+_TCA_KIND = 1
 # No duplicate address detection: in a lab every address is ours, and a tentative address is unusable for 1 s.
 _IFA_F_NODAD = 0x02
 _RT_TABLE_MAIN, _RTPROT_STATIC, _RTN_UNICAST, _RT_SCOPE_LINK, _RTAX_MTU = 254, 4, 1, 253, 2
@@ -171,11 +171,19 @@ class NetlinkSocket:
 
 def set_qdisc(netlink: NetlinkSocket, step: SetQdisc) -> None:
     """Make an interface send as a condition says. Raises CommandFailed, LinkEngineError."""
-    for message in qdisc_messages(step.index, step.condition, step.seed):
-        flags = _NLM_F_CREATE | _NLM_F_REPLACE if message.create else 0
-        # Nothing to delete: there was none, or no class that one could be in.
-        accepted = frozenset() if message.create else frozenset({errno.ENOENT, errno.EINVAL})
-        netlink.queue_raw(message.kind, flags, message.body, message.text, accepted)
+    _send_qdiscs(netlink, qdisc_messages(step.index, step.condition, step.seed, fresh=step.fresh))
+
+
+def set_sorting(netlink: NetlinkSocket, index: int) -> None:
+    """Make the queues that tell an interface's packets from what keeps its link going. Raises CommandFailed."""
+    _send_qdiscs(netlink, sorting_messages(index))
+
+
+def _send_qdiscs(netlink: NetlinkSocket, messages: Iterable[QdiscMessage]) -> None:
+    for message in messages:
+        # A filter that is replaced would have to be named; each is made once.
+        flags = _NLM_F_CREATE | (_NLM_F_REPLACE if message.kind == RTM_NEWQDISC else 0)
+        netlink.queue_raw(message.kind, flags, message.body, message.text)
     netlink.collect()
 
 
@@ -184,9 +192,9 @@ def qdisc_exists(netlink: NetlinkSocket, index: int, kind: str) -> bool:
     may refuse that (EINVAL), an unknown one is ENOENT."""
     name = kind.encode() + b"\0"
     attribute = struct.pack("=HH", 4 + len(name), _TCA_KIND) + name
-    body = struct.pack("=BxxxiIII", socket.AF_UNSPEC, index, 0, _TC_H_ROOT, 0) + attribute
+    body = struct.pack("=BxxxiIII", socket.AF_UNSPEC, index, 0, ROOT, 0) + attribute
     try:
-        netlink.queue_raw(_RTM_NEWQDISC, _NLM_F_CREATE, body, f"make a {kind} qdisc")
+        netlink.queue_raw(RTM_NEWQDISC, _NLM_F_CREATE, body, f"make a {kind} qdisc")
         netlink.collect()
     except CommandFailed as failure:
         return failure.returncode != errno.ENOENT

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from netns_fixtures.addressing import mac_of
 from netns_fixtures.agent.ends import open_packet_end
-from netns_fixtures.agent.netlink import qdisc_exists
+from netns_fixtures.agent.netlink import qdisc_exists, set_sorting
 from netns_fixtures.agent.netns import NetworkNamespace, write_sysctl
 from netns_fixtures.agent.nft import RuleLoader
 from netns_fixtures.agent.rights import user_namespace_remedy
@@ -127,6 +127,12 @@ def _qdisc(kind: str) -> Callable[[NetworkNamespace], str]:
     return attempt
 
 
+def _prio(namespace: NetworkNamespace) -> str:
+    _qdisc("prio")(namespace)
+    set_sorting(namespace.netlink, _LOOPBACK)
+    return ""
+
+
 def _bind_to_device(_namespace: NetworkNamespace) -> str:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"lo")
@@ -217,6 +223,12 @@ _PROBES = (
         "limit rates in the kernel",
         _qdisc("tbf"),
         "not needed, the wire does it; or: sudo modprobe sch_tbf",
+    ),
+    _Probe(
+        "prio",
+        "keep ARP out of impairments in the kernel",
+        _prio,
+        "not needed, the wire does it; or: sudo modprobe -a sch_prio cls_u32",
     ),
     _Probe("bind_to_device", "bind sockets to an interface", _bind_to_device, "use Linux 5.7 or later"),
     _Probe(

@@ -5,20 +5,11 @@ from __future__ import annotations
 import time
 
 import pytest
+from link_kit import needs_netem
 from udp_kit import close_all, drain, hear, is_silent, udp
 
 from netns_fixtures import Lab, LinkCondition, LinkEngineError, MissingCapability, TopologyError
-from netns_fixtures.doctor import capabilities
 from netns_fixtures.features import Capabilities, Feature
-
-
-def needs_netem() -> None:
-    """Skip where the kernel has none. Labs do without, so a strict run does not insist on it as on other features."""
-    try:
-        capabilities().require("netem", "tbf")
-    except MissingCapability as error:
-        pytest.skip(f"{error} (the wire, which is tested, does its work)")
-
 
 #: What a busy machine may add to a round trip, seconds.
 SLACK = 0.05
@@ -75,26 +66,4 @@ def test_engines_are_alike_from_outside(engine: str) -> None:
         drain(there)
         here.sendto(b"?", (server.ip, 7000))
         hear(there)
-        close_all()
-
-
-def test_netem_loses_the_share_that_was_asked_for() -> None:
-    """Gilbert-Elliott in the kernel: 30 % in bursts of 4, within what 2000 packets can tell."""
-    needs_netem()
-    with Lab(seed=4, link_engine="netem") as lab:
-        router = lab.router("home")
-        laptop, server = lab.host("laptop", uplink=router), lab.host("server", uplink=router)
-        here, there = udp(laptop), udp(server, 7000)
-        laptop.link.condition(loss=0.3, burst=4, direction="egress")
-        got = 0
-        for _ in range(200):
-            for _ in range(10):
-                here.sendto(b"x", (server.ip, 7000))
-            there.setblocking(False)
-            try:
-                while there.recv(10):
-                    got += 1
-            except BlockingIOError:
-                pass
-        assert 0.6 < got / 2000 < 0.8
         close_all()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 import struct
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pyroute2.netlink.rtnl.tcmsg import tcmsg
 from pyroute2.netlink.rtnl.tcmsg.common import percent2u32
 from pyroute2.netlink.rtnl.tcmsg.sched_netem import get_parameters, options
@@ -15,14 +18,13 @@ from netns_fixtures.errors import LinkEngineError
 from netns_fixtures.link import LinkCondition
 from netns_fixtures.netem import (
     LIMIT,
-    RTM_DELQDISC,
-    RTM_NEWQDISC,
     encode_netem,
     encode_tbf,
     netem_parameters,
-    qdisc_messages,
     tbf_parameters,
 )
+from netns_fixtures.qdiscs import RTM_NEWQDISC, RTM_NEWTFILTER, QdiscMessage, qdisc_messages
+from netns_fixtures.wire.frames import is_housekeeping
 
 ALL = 2**32 - 1
 
@@ -54,7 +56,13 @@ def test_delay_and_jitter_are_nanoseconds_and_keep_the_order() -> None:
     assert struct.unpack("=q", found[11]) == (5_000_000,)
     assert struct.unpack("=IiIi", found[6]) == (ALL, 0, 0, 0)
     assert struct.unpack("=Q", found[14]) == (7,)
-    assert 6 not in attributes(encode_netem(netem_parameters(LinkCondition(delay=0.02), 7))[24:])
+
+
+def test_everything_is_told_also_what_is_nothing() -> None:
+    """Netem keeps what it is not told: a link that was corrupt would stay so."""
+    found = attributes(encode_netem(netem_parameters(LinkCondition(), 7))[24:])
+    assert struct.unpack("=2I", found[3]) == struct.unpack("=2I", found[4]) == (0, 0)
+    assert struct.unpack("=IiIi", found[6])[0] == ALL
 
 
 def test_bursts_are_a_gilbert_elliott_chain() -> None:
@@ -78,22 +86,18 @@ def test_loss_without_bursts_is_random(loss: float, burst: float) -> None:
 
 def test_message_says_what_pyroute2_would_say() -> None:
     """Its encoder and ours agree on all that it knows; its decoder reads the whole message."""
-    condition = LinkCondition(delay=0.1, loss=0.5, duplicate=0.25, reorder=0.125, corrupt=0.0625)
+    condition = LinkCondition(delay=0.1, loss=0.5, reorder=0.125, corrupt=0.0625)
     theirs: Any = options()
-    theirs.setvalue(
-        get_parameters(
-            {"loss": 50, "duplicate": 25, "prob_reorder": 12.5, "prob_corrupt": 6.25, "limit": LIMIT}
-        )
-    )
+    theirs.setvalue(get_parameters({"loss": 50, "prob_reorder": 12.5, "prob_corrupt": 6.25, "limit": LIMIT}))
     theirs.encode()
     ours = encode_netem(netem_parameters(condition, 1))
     known = attributes(bytes(theirs.data)[4 + 24 :])
     found = attributes(ours[24:])
     for kind, value in known.items():
         assert struct.unpack("=2I", found[kind]) == pytest.approx(struct.unpack("=2I", value), abs=1)
-    (message,) = (m for m in qdisc_messages(12, condition, 1) if m.create)
+    message, _tbf = qdisc_messages(12, condition, 1, fresh=False)
     decoded = read(message.body)
-    assert (decoded["index"], decoded["handle"], decoded["parent"]) == (12, 0x10000, ALL)
+    assert (decoded["index"], decoded["handle"], decoded["parent"]) == (12, 0x30000, 0x20001)
     assert decoded.get_attr("TCA_KIND") == "netem"
     inside = decoded.get_attr("TCA_OPTIONS")
     assert (inside["limit"], inside["gap"]) == (LIMIT, 1)
@@ -103,13 +107,11 @@ def test_message_says_what_pyroute2_would_say() -> None:
 
 def test_rate_is_a_tbf_behind_the_netem() -> None:
     """10 Mbit/s with 100 ms of queue: 1.25 MB/s, 125 kB and the burst."""
-    first, second = qdisc_messages(12, LinkCondition(rate=10e6, queue=0.1), 1)
+    _netem, second = qdisc_messages(12, LinkCondition(rate=10e6, queue=0.1), 1, fresh=False)
     decoded = read(second.body)
-    assert (first.kind, second.kind, second.create) == (RTM_NEWQDISC, RTM_NEWQDISC, True)
-    assert (decoded["handle"], decoded["parent"]) == (0x100000, 0x10001)
+    assert (decoded["handle"], decoded["parent"]) == (0x40000, 0x30001)
     assert decoded.get_attr("TCA_KIND") == "tbf"
     parameters = tbf_parameters(LinkCondition(rate=10e6, queue=0.1))
-    assert parameters is not None
     found = attributes(encode_tbf(parameters))
     assert struct.unpack("=BBHhHI", found[1][:12]) == (0, 1, 0, 0, 0, 1_250_000)
     assert struct.unpack("=3I", found[1][24:]) == (125_000 + 1600, 0, 0)
@@ -119,19 +121,94 @@ def test_rate_is_a_tbf_behind_the_netem() -> None:
 def test_rate_above_32_bits_goes_by_its_own_attribute() -> None:
     """100 Gbit/s are 12.5 GB/s."""
     parameters = tbf_parameters(LinkCondition(rate=100e9, queue=0.01))
-    assert parameters is not None
     found = attributes(encode_tbf(parameters))
     assert struct.unpack("=Q", found[4]) == (12_500_000_000,)
     assert struct.unpack("=I", found[1][8:12]) == (ALL,)
 
 
-def test_lifted_rate_and_clear_link_delete_what_was_there() -> None:
-    """The tbf goes when the rate does, everything when the condition is clear."""
-    kinds = [(m.kind, m.create) for m in qdisc_messages(1, LinkCondition(delay=0.1), 1)]
-    assert kinds == [(RTM_NEWQDISC, True), (RTM_DELQDISC, False)]
-    (only,) = qdisc_messages(1, LinkCondition(), 1)
-    assert only.kind == RTM_DELQDISC
-    assert read(only.body)["parent"] == ALL
+def kinds(messages: list[QdiscMessage]) -> list[tuple[str, int, int]]:
+    """Kind, handle and parent of each queueing discipline."""
+    decoded = [read(message.body) for message in messages if message.kind == RTM_NEWQDISC]
+    return [(each.get_attr("TCA_KIND"), each["handle"] >> 16, each["parent"]) for each in decoded]
+
+
+def test_first_condition_makes_the_tree_and_later_ones_change_it() -> None:
+    """A clear link, too, is a change: what is under way must not be deleted with the queues."""
+    fresh = qdisc_messages(5, LinkCondition(delay=0.1), 1, fresh=True)
+    assert kinds(fresh) == [
+        ("prio", 1, ALL),
+        ("tbf", 2, 0x10001),
+        ("netem", 3, 0x20001),
+        ("tbf", 4, 0x30001),
+    ]
+    assert kinds(qdisc_messages(5, LinkCondition(), 1, fresh=False)) == [
+        ("netem", 3, 0x20001),
+        ("tbf", 4, 0x30001),
+    ]
+
+
+def sorted_to(frame: bytes) -> int:
+    """The class that the filters choose for a frame, as the kernel reads them; 2 is prio's own choice."""
+    packet = frame[14:] + bytes(64)
+    for message in qdisc_messages(5, LinkCondition(loss=1), 1, fresh=True):
+        if message.kind != RTM_NEWTFILTER:
+            continue
+        (info,) = struct.unpack_from("=I", message.body, 16)
+        options = attributes(attributes(message.body[20:])[2])
+        (target,) = struct.unpack("=I", options[1])
+        _flags, _shift, count = struct.unpack_from("=BBB", options[5])
+        keys = [
+            (
+                *struct.unpack_from(">II", options[5], 16 + 16 * n),
+                *struct.unpack_from("=i", options[5], 24 + 16 * n),
+            )
+            for n in range(count)
+        ]
+        fits = all(struct.unpack_from(">I", packet, at)[0] & mask == value for mask, value, at in keys)
+        if socket.htons(info & 0xFFFF) == int.from_bytes(frame[12:14], "big") and fits:
+            return int(target & 0xFFFF)
+    return 2
+
+
+def frame(kind: int, protocol: int, first: int) -> bytes:
+    """An Ethernet frame with an IP packet of a protocol, whose content begins with a byte."""
+    if kind == 0x0800:
+        return (
+            bytes(12)
+            + struct.pack(">H", kind)
+            + bytes([0x45, *[0] * 8, protocol, *[0] * 10, first, *[0] * 30])
+        )
+    return (
+        bytes(12)
+        + struct.pack(">H", kind)
+        + bytes([0x60, 0, 0, 0, 0, 40, protocol, *[0] * 33, first, *[0] * 39])
+    )
+
+
+@given(
+    kind=st.sampled_from([0x0800, 0x86DD, 0x0806, 0x88CC]),
+    protocol=st.sampled_from([0, 1, 2, 6, 17, 43, 58, 255]),
+    first=st.integers(0, 255),
+)
+def test_filters_spare_what_the_wire_spares(kind: int, protocol: int, first: int) -> None:
+    """ARP, IGMP, MLD and neighbour discovery: both engines call the same frames housekeeping."""
+    made = frame(kind, protocol, first)
+    assert (sorted_to(made) == 2) == is_housekeeping(made)
+
+
+@pytest.mark.parametrize(("loss", "duplicate"), [(0.2, 0.2), (0.01, 0.5), (0.5, 0.01), (0.3, 0), (0, 0.7)])
+def test_loss_and_duplicates_are_told_so_that_both_shares_come_out(loss: float, duplicate: float) -> None:
+    """Netem doubles and loses one of the copies: x (1 - y) vanish, (1 - x) y come twice."""
+    told = netem_parameters(LinkCondition(loss=loss, duplicate=duplicate), 1)
+    x, y = told.loss / ALL, told.duplicate / ALL
+    assert x * (1 - y) == pytest.approx(loss, abs=1e-6)
+    assert (1 - x) * y == pytest.approx((1 - loss) * duplicate, abs=1e-6)
+
+
+def test_dead_link_passes_no_duplicates() -> None:
+    """Nothing is nothing, also twice."""
+    told = netem_parameters(LinkCondition(loss=1, duplicate=0.5), 1)
+    assert (told.loss, told.duplicate) == (ALL, 0)
 
 
 def test_random_marks_are_losses_with_the_ecn_flag() -> None:
@@ -139,7 +216,8 @@ def test_random_marks_are_losses_with_the_ecn_flag() -> None:
     parameters = netem_parameters(LinkCondition(ecn=Ecn(mark=0.25, drop_others=True)), 0)
     assert (parameters.loss, parameters.ecn) == (round(0.25 * ALL), True)
     assert attributes(encode_netem(parameters)[24:])[7] == struct.pack("=I", 1)
-    assert 7 not in attributes(encode_netem(netem_parameters(LinkCondition(loss=0.25), 0))[24:])
+    without = encode_netem(netem_parameters(LinkCondition(loss=0.25), 0))
+    assert attributes(without[24:])[7] == struct.pack("=I", 0)
 
 
 @pytest.mark.parametrize(
@@ -147,6 +225,8 @@ def test_random_marks_are_losses_with_the_ecn_flag() -> None:
     [
         (LinkCondition(reorder=0.1), "reorder needs a delay"),
         (LinkCondition(delay=5, jitter=3), "jitter of more than 2 s"),
+        (LinkCondition(loss=0.3, duplicate=0.5), "one copy of a doubled frame"),
+        (LinkCondition(loss=0.01, burst=4, duplicate=0.01), "in bursts of 4"),
         (LinkCondition(rate=4), "less than one"),
         (LinkCondition(rate=1e12, queue=10), "cannot hold"),
         (LinkCondition(ecn=Ecn(mark=0.1)), "marks at random what it would lose"),
@@ -159,4 +239,4 @@ def test_random_marks_are_losses_with_the_ecn_flag() -> None:
 def test_what_netem_cannot_say_is_an_error(condition: LinkCondition, message: str) -> None:
     """Never another link than the one asked for."""
     with pytest.raises(LinkEngineError, match=message):
-        qdisc_messages(1, condition, 1)
+        qdisc_messages(1, condition, 1, fresh=False)
