@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import IO, Any
 
 from netns_fixtures.errors import AgentDied, LabError
-from netns_fixtures.messages import Hello, Reply, Request, receive, send
+from netns_fixtures.messages import Hello, Reply, Request, encode, receive, send_encoded
 
 # Where this package is imported from, so that the agent finds the very same one.
 _PACKAGE_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -72,11 +72,15 @@ class Agent:
         with self._lock:
             if self._obituary:
                 raise AgentDied(self._obituary)
+            packet = encode(request)  # an error in this harms nothing
             try:
-                send(self._channel, request, fds)
+                send_encoded(self._channel, packet, fds)
                 reply, received = receive(self._channel)
             except (EOFError, OSError):
                 raise self._died() from None
+            except BaseException as error:
+                self._forsake(error)
+                raise
         assert isinstance(reply, Reply)
         if reply.error is not None:
             raise reply.error
@@ -96,6 +100,9 @@ class Agent:
             hello, _fds = receive(self._channel)
         except (EOFError, OSError):
             raise self._died() from None
+        except BaseException as error:
+            self._forsake(error)
+            raise
         assert isinstance(hello, Hello)
         return hello
 
@@ -111,6 +118,14 @@ class Agent:
             # Stuck; the kernel does the rest: its processes and namespaces die with it.
             self._process.kill()
             self._process.wait()
+
+    def _forsake(self, error: BaseException) -> None:
+        """A request was interrupted (Ctrl-C, a test's timeout): its reply would be taken for that of the next one."""
+        self._obituary = (
+            f"a request to the lab agent (pid {self.pid}) was interrupted ({type(error).__name__}), and the agent"
+            " ended; every namespace and process of its labs is gone with it, make a new Lab"
+        )
+        self._end()
 
     def _died(self) -> AgentDied:
         self._hang_up()

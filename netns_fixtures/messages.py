@@ -165,8 +165,17 @@ class Reply:
 
 def send(channel: socket.socket, message: object, fds: Sequence[int] = ()) -> None:
     """Send one message; descriptors travel with its first byte. Raises OSError when the other end is gone."""
+    send_encoded(channel, encode(message), fds)
+
+
+def encode(message: object) -> bytes:
+    """A message as bytes. Raises what pickle raises."""
     data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
-    data = _HEADER.pack(len(data)) + data
+    return _HEADER.pack(len(data)) + data
+
+
+def send_encoded(channel: socket.socket, data: bytes, fds: Sequence[int] = ()) -> None:
+    """Send what ``encode`` made."""
     sent = socket.send_fds(channel, [data], list(fds)) if fds else channel.send(data)
     if sent < len(data):
         channel.sendall(data[sent:])

@@ -12,15 +12,13 @@ from typing import Any
 import click
 import yaml
 
-from netns_fixtures.cli.main import WithCommand, program_of
+from netns_fixtures.cli.main import SIGNALLED, WithCommand, program_of
 from netns_fixtures.cli.showing import Show
 from netns_fixtures.cli.terminal import attach, on_terminal
 from netns_fixtures.holding import places
 from netns_fixtures.holding.places import Held
 from netns_fixtures.holding.visitor import Visitor, ask
 from netns_fixtures.scenario.marked import Loader
-
-_SIGNALLED = 128
 
 
 @click.command("shell", cls=WithCommand)
@@ -123,7 +121,7 @@ def _run(held: Held, host: str, program: tuple[str, ...]) -> int:
             fds = (sys.stdin.fileno(), sys.stdout.fileno(), sys.stderr.fileno())
             visitor.start(host, program, fds)
         status = int(visitor.answer()["status"])
-    return status if status >= 0 else _SIGNALLED - status
+    return status if status >= 0 else SIGNALLED - status
 
 
 def _pass_on(visitor: Visitor) -> Any:

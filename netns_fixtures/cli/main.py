@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Any
 
 import click
@@ -12,6 +13,8 @@ from netns_fixtures.errors import LabError
 #: What a command of ours exits with that failed itself, so that it is not taken for the status of a program
 #: that ran in a host (as ``timeout`` and ``docker run`` do).
 FAILED = 125
+#: What a shell adds to the number of a signal.
+SIGNALLED = 128
 
 _COMMANDS = {
     "run": "running",
@@ -56,6 +59,9 @@ class Group(click.Group):
             raise  # click ends quietly then, as any program of a pipe
         except (LabError, OSError) as error:
             raise Failed(str(error)) from error
+        except KeyboardInterrupt:
+            # click's own answer is 1, which would be taken for a program's.
+            raise click.exceptions.Exit(SIGNALLED + signal.SIGINT) from None
 
 
 class WithCommand(click.Command):

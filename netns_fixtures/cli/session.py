@@ -15,9 +15,10 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from netns_fixtures.cli.evidence import EvidenceFiles
+from netns_fixtures.cli.main import SIGNALLED
 from netns_fixtures.cli.showing import Show
 from netns_fixtures.cli.terminal import attach, on_terminal
-from netns_fixtures.errors import TimelineError, TopologyError
+from netns_fixtures.errors import LabError, TimelineError, TopologyError
 from netns_fixtures.lab import Lab
 from netns_fixtures.node import Node
 from netns_fixtures.playing import Playing
@@ -27,8 +28,6 @@ from netns_fixtures.stdio import start
 
 #: Seconds that programs have to end by themselves before they are killed.
 GRACE = 3.0
-#: What a shell adds to the number of a signal.
-_SIGNALLED = 128
 
 #: A program or the timeline that ended, or the number of a signal that came.
 _News = HostProcess | Playing | int
@@ -54,7 +53,8 @@ class Session:
             self._scenario.set_up(self.lab)
             self._scenario.start(self.lab)
         except BaseException:
-            self._end()
+            with contextlib.suppress(LabError):  # of a lab that is closed already; why is what counts
+                self._end()
             raise
         return self
 
@@ -112,7 +112,7 @@ class Session:
                 playing.finish()
         failed = [program.returncode for program in counting if program.returncode]
         if interrupted and not failed:
-            return _SIGNALLED + interrupted
+            return SIGNALLED + interrupted
         return _status(failed[0] or 0) if failed else 0
 
     def _beside(self, host: str, argv: Sequence[str]) -> HostProcess:
@@ -198,4 +198,4 @@ def _signals(tell: Callable[[int], None]) -> Iterator[None]:
 
 def _status(returncode: int) -> int:
     """The exit status as a shell shows it: that of a program that was killed is 128 and the signal."""
-    return returncode if returncode >= 0 else _SIGNALLED - returncode
+    return returncode if returncode >= 0 else SIGNALLED - returncode

@@ -6,6 +6,7 @@ import gc
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -222,6 +223,24 @@ def test_failing_request_does_not_end_the_agent(doomed: Agent) -> None:
             lab.routers["home"].downlink.down()
         host.link.down()
         assert doomed.alive
+
+
+def test_interrupted_request_ends_the_agent(doomed: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C, or the timeout of a test, in the middle of a verb: nobody takes the late reply for another's."""
+
+    def interrupted(channel: socket.socket) -> tuple[object, list[int]]:
+        select.select([channel], [], [])  # the reply is there, and is not read
+        raise KeyboardInterrupt
+
+    with Lab() as lab:
+        host = build(lab)
+        with monkeypatch.context() as patch:
+            patch.setattr("netns_fixtures.client.receive", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                host.link.down()
+        assert not doomed.alive
+        with pytest.raises(AgentDied, match=r"was interrupted \(KeyboardInterrupt\).*make a new Lab"):
+            host.link.up()
 
 
 def test_many_labs_in_a_row_leave_nothing_open(doomed: Agent) -> None:

@@ -11,7 +11,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from doc_kit import ROOT
+from terminal_kit import shell_status
 
 from netns_fixtures import LabError, load_scenario
 from netns_fixtures.cli import main
@@ -117,6 +117,27 @@ def test_signal_ends_the_program_and_the_lab(file: Path) -> None:
         assert running.wait(PATIENCE) == 128 + signal.SIGTERM
 
 
+def test_ctrl_c_while_the_lab_is_built_is_told_as_such(file: Path, tmp_path: Path) -> None:
+    """130 as in a shell: no traceback, no program's status; with evidence, too."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    words = json.dumps(["sh", "-c", f"echo up > {fifo}; exec sleep 1000"])
+    file.write_text(f"{FILE}run:\n- {{on: laptop, command: {words}, ready: never}}\n")
+    running = subprocess.Popen(
+        command("run", file, "--evidence", tmp_path / "evidence", "--", "true"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with running:
+        with open(fifo) as built:
+            assert built.readline() == "up\n"
+        running.send_signal(signal.SIGINT)
+        _out, said = running.communicate(timeout=PATIENCE)
+    assert running.returncode == 128 + signal.SIGINT
+    assert "Traceback" not in said
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -197,16 +218,7 @@ def test_shell_is_a_terminal_in_the_host(file: Path) -> None:
     if pid == 0:
         os.environ.update(SHELL="/bin/sh", PS1="$ ", ENV="")
         os.execv(sys.executable, command("shell", "laptop"))
-    seen = _until(terminal, b"$ ", b"")
-    # The program itself says that it is in front; written so that the echo of this line does not say it, too.
-    os.write(terminal, b"sh -c 'grep -q eth0 /proc/net/route && echo in fr\"\"ont; exec sleep 1000'\r")
-    seen = _until(terminal, b"in front", seen)
-    os.write(terminal, b"\x03")
-    seen = _until(terminal, b"^C", seen)
-    os.write(terminal, b"exit 7\r")
-    _until(terminal, None, seen)
-    os.close(terminal)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+    assert shell_status(pid, terminal) == 7
 
 
 def test_lab_of_a_killed_holder_is_gone_and_its_trace_is_removed(file: Path) -> None:
@@ -267,19 +279,3 @@ def test_example_file_does_what_its_first_lines_say(example: Path) -> None:
 def test_age_has_its_two_largest_units() -> None:
     """As people say it."""
     assert [age(s) for s in (0, 59, 61, 3600, 90061)] == ["0 s", "59 s", "1 min 1 s", "1 h 0 min", "1 d 1 h"]
-
-
-def _until(terminal: int, wanted: bytes | None, seen: bytes) -> bytes:
-    """Read until something is there, or until the end."""
-    deadline = time.monotonic() + PATIENCE
-    while wanted is None or wanted not in seen:
-        assert select.select([terminal], [], [], max(0, deadline - time.monotonic()))[0], seen
-        try:
-            data = os.read(terminal, 1 << 16)
-        except OSError:
-            data = b""  # EIO: the program behind it has ended
-        if not data:
-            assert wanted is None, seen
-            break
-        seen += data
-    return seen
