@@ -217,9 +217,10 @@ class Relays(Servers[RunningRelay]):
 
         ``port``: by default 3340, with TLS 3443. ``stun_port`` None: no STUN. ``quic_port`` None: no
         QUIC address discovery, without which iroh 1.x does not learn its public address. ``by_name``: the URL contains
-        the host's name instead of its address, so that both families are dialled; official nodes cannot
-        resolve it. ``captive``: beside TLS, port 80 answers the clients' checks for captive portals, as stock
-        relays do. ``token``: every client needs it. Further ``options`` are those of RelayConfig. Raises
+        the host's name instead of its address, so that both families are dialled; official nodes resolve it if
+        there is a dot in it (they know no search domain). ``captive``: beside TLS, port 80 answers the clients'
+        checks for captive portals, as stock relays do. ``token``: every client needs it. Further ``options`` are
+        those of RelayConfig. Raises
         BindError.
         """
         where = _Loopback() if host is None else host
