@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 class Lab(RunningLab, RegionVerbs):
     """Hosts and routers around an internet exchange. A context manager; or call :meth:`close`.
 
-    ``link_engine``: what impaired links are made of, "auto" (the wire), "wire" or "netem".
+    ``link_engine``: what impaired links are made of, "auto" (the wire), "wire" or "netem"; None is what the
+    environment variable NETNS_FIXTURES_LINK_ENGINE says, else "auto".
 
     ``router()`` and ``host()`` only describe; the first verb that needs the kernel (or :meth:`build`) makes
     all of it. Safe to use from several threads. ``seed`` decides all chance of the lab's links; drawn where
@@ -42,7 +43,7 @@ class Lab(RunningLab, RegionVerbs):
     """
 
     def __init__(
-        self, name: str = "lab", seed: int | None = None, link_engine: str | LinkEngine = LinkEngine.AUTO
+        self, name: str = "lab", seed: int | None = None, link_engine: str | LinkEngine | None = None
     ) -> None:
         super().__init__(name, seed, link_engine)
         self.routers: dict[str, Router] = {}

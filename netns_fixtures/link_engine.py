@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import enum
+import os
 
 from netns_fixtures.errors import TopologyError
 
 #: What a kernel needs for it, by the doctor's names.
 NETEM_FEATURES = ("netem", "tbf", "prio")
+
+
+#: Environment variable: the engine of labs that name none, also of those that programs and tests make for themselves.
+VARIABLE = "NETNS_FIXTURES_LINK_ENGINE"
 
 
 class LinkEngine(enum.StrEnum):
@@ -28,6 +33,19 @@ class LinkEngine(enum.StrEnum):
             return cls(name)
         except ValueError:
             raise TopologyError(f"link_engine={name!r}: it is one of {', '.join(cls)}") from None
+
+    @classmethod
+    def chosen(cls, name: str | None) -> LinkEngine:
+        """An engine by name, or where that is None that of the environment, or AUTO. Raises TopologyError."""
+        if name is not None:
+            return cls.parse(name)
+        text = os.environ.get(VARIABLE)
+        if not text:
+            return cls.AUTO
+        try:
+            return cls.parse(text)
+        except TopologyError as error:
+            raise TopologyError(f"{VARIABLE}: {error}") from None
 
     @property
     def carrier(self) -> str:

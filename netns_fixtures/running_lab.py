@@ -33,9 +33,9 @@ class RunningLab:
     #: Made by the lab, whose hosts it tells of; it hears of the building, and is closed with the lab.
     dns: LabDns
 
-    def __init__(self, name: str, seed: int | None, link_engine: str | LinkEngine) -> None:
+    def __init__(self, name: str, seed: int | None, link_engine: str | LinkEngine | None) -> None:
         self.name = name
-        self._link_engine = LinkEngine.parse(link_engine)
+        self._link_engine = LinkEngine.chosen(link_engine)
         # From the system's own source: a test that seeds `random` must not make all labs alike unasked.
         self.seed = int.from_bytes(os.urandom(4), "big") if seed is None else seed
         self.topology = Topology()
@@ -84,6 +84,11 @@ class RunningLab:
     def link_engine(self) -> str:
         """What carries the links: "veth" while none is impaired, then "wire", or "netem" if asked for."""
         return self._link_engine.carrier if self._impaired else "veth"
+
+    @property
+    def engine_choice(self) -> LinkEngine:
+        """The link engine that was asked for, by the lab's maker or by the environment."""
+        return self._link_engine
 
     @property
     def uses_netem(self) -> bool:

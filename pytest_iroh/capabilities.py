@@ -65,8 +65,23 @@ def header(config: pytest.Config) -> str:
     kept = "no artifacts"
     if settings.artifacts != "off":
         kept = f"artifacts {settings.artifacts} in {os.path.relpath(settings.output)}"
+    engine = f"; links by {settings.link_engine}" if settings.link_engine else ""
     only = "; topology only, no test body runs" if settings.topology_only else ""
-    return f"netns: Linux {os.uname().release}, {features}; {kept}{only}"
+    return f"netns: Linux {os.uname().release}, {features}; {kept}{engine}{only}"
+
+
+def check_engine(config: pytest.Config) -> None:
+    """Raises UsageError, with feature and remedy, where the run asks for a link engine that this kernel lacks."""
+    settings = settings_of(config)
+    if settings.link_engine != "netem":
+        return
+    from netns_fixtures.errors import MissingCapability
+    from netns_fixtures.link_engine import NETEM_FEATURES
+
+    try:
+        probe(config).require(*NETEM_FEATURES)
+    except MissingCapability as error:
+        raise pytest.UsageError(f"--netns-link-engine {settings.link_engine}: {error}") from None
 
 
 def check(item: pytest.Item) -> None:

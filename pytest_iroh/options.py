@@ -21,6 +21,8 @@ from pytest_iroh.replay import Replay
 
 ArtifactPolicy = Literal["on", "off", "retain-on-failure"]
 _POLICIES = ("on", "off", "retain-on-failure")
+#: The names of ``netns_fixtures.LinkEngine``, which is not imported here: many runs have no lab.
+ENGINES = ("auto", "wire", "netem")
 _WORDS = {
     **dict.fromkeys(("1", "true", "yes", "on"), True),
     **dict.fromkeys(("0", "false", "no", "off", ""), False),
@@ -48,6 +50,12 @@ def _seed(text: str) -> int:
     if not text.isdecimal():
         raise ValueError("it is a whole number, such as the one that a failure shows")
     return int(text)
+
+
+def _engine(text: str) -> str:
+    if text not in ENGINES:
+        raise ValueError(f"it is one of {', '.join(ENGINES)}")
+    return text
 
 
 def _policy(text: str) -> str:
@@ -119,6 +127,13 @@ OPTIONS = (
         "NUMBER",
     ),
     Option(
+        "link-engine",
+        _engine,
+        None,
+        f"what impaired links are made of: {', '.join(ENGINES)} (default: the wire)",
+        "ENGINE",
+    ),
+    Option(
         "replay",
         str,
         None,
@@ -161,6 +176,7 @@ class Settings:
     strict: bool
     timeout_scale: float
     seed: int | None
+    link_engine: str | None
     replay: Replay | None
     artifacts: ArtifactPolicy
     output: Path
@@ -201,6 +217,7 @@ def read_options(config: pytest.Config) -> Settings:
         strict=values["strict"],
         timeout_scale=values["timeout-scale"],
         seed=repeated.seed if seed is None and repeated is not None else seed,
+        link_engine=values["link-engine"] or (None if repeated is None else repeated.link_engine),
         # Whoever names a seed wants that one.
         replay=repeated if seed is None or repeated is None else replace(repeated, labs=()),
         artifacts=cast(ArtifactPolicy, values["artifacts"]),

@@ -53,6 +53,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register the markers; a bad option ends the run here."""
     options.settings_of(config)
     replay.choose(config, options.settings_of(config).replay)
+    capabilities.check_engine(config)
     pause.check(config)
     links.HtmlLinks.register(config)
     for marker in MARKERS:

@@ -17,6 +17,8 @@ class Replay:
 
     test: str
     labs: tuple[tuple[str, int], ...]
+    #: What the links of the file's own lab were made of; None: nobody had asked for anything.
+    link_engine: str | None = None
 
     @property
     def seed(self) -> int | None:
@@ -59,7 +61,7 @@ def read(text: str, config: pytest.Config) -> Replay:
         raise pytest.UsageError(
             f"--netns-replay: {os.path.relpath(path)} names no test; it is for netns-lab replay, or no repro file"
         )
-    return Replay(test, tuple((each["name"], each["seed"]) for each in labs))
+    return Replay(test, tuple((each["name"], each["seed"]) for each in labs), scenario.link_engine)
 
 
 def choose(config: pytest.Config, replay: Replay | None) -> None:

@@ -71,7 +71,8 @@ def _story(attempt: Attempt, call: pytest.CallInfo[None]) -> str:
     labs = evidence.recorder.labs
     lines = [describe_lab(lab) for lab in labs]
     if len(labs) == 1 and not isinstance(labs[0], SimEvents):
-        lines[-1] += f" (the same again: --netns-seed {labs[0].seed})"
+        engine = " --netns-link-engine netem" if getattr(labs[0], "uses_netem", False) else ""
+        lines[-1] += f" (the same again: --netns-seed {labs[0].seed}{engine})"
     if not _told(call):
         lines.append(evidence.recorder.story())
     if evidence.directory is not None:

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from netns_fixtures.cli.main import Failed
-from netns_fixtures.cli.running import FILE
+from netns_fixtures.cli.running import ENGINE, FILE
 from netns_fixtures.holding import places
 from netns_fixtures.holding.places import Held
 from netns_fixtures.scenario import load_scenario
@@ -31,18 +31,19 @@ _PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
 @click.option("--name", metavar="NAME", help="What other commands call it; default: the name of FILE.")
 @click.option("--detach", is_flag=True, help="Return when the lab is up; 'netns-lab down' ends it.")
 @click.option("--play", is_flag=True, help="Play the timeline of FILE once.")
-def up_command(file: Path, name: str | None, detach: bool, play: bool) -> None:
+@ENGINE
+def up_command(file: Path, name: str | None, detach: bool, play: bool, link_engine: str | None) -> None:
     """Build the network of FILE, start its programs, and keep it up: until Ctrl-C, or 'netns-lab down'."""
     name = places.check_name(name or re.sub(r"[^A-Za-z0-9_.-]+", "-", file.stem)[:40].lstrip(".-") or "lab")
     scenario = load_scenario(file)
     if detach:
-        _detach(name, file.resolve(), play)
+        _detach(name, file.resolve(), play, link_engine)
         click.echo(name)
         return
     from netns_fixtures.cli.showing import Show
     from netns_fixtures.holding.holder import Holder
 
-    holder = Holder(scenario, name, str(file.resolve()))
+    holder = Holder(scenario, name, str(file.resolve()), link_engine)
     show = Show()
     holder.lab.on_event(show.event)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -101,14 +102,14 @@ def age(seconds: float) -> str:
     return " ".join(parts[:2])
 
 
-def _detach(name: str, file: Path, play: bool) -> None:
+def _detach(name: str, file: Path, play: bool, link_engine: str | None) -> None:
     if any(held.name == name for held in places.labs()):
         raise places.is_up_already(name)  # before its log is touched
     read_end, write_end = os.pipe2(os.O_CLOEXEC)
     log = places.directory() / f"{name}{places.LOG}"
     path = os.pathsep.join(filter(None, (_PACKAGE_ROOT, os.environ.get("PYTHONPATH"))))
     with open(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as output:
-        words = (str(write_end), "play" if play else "hold", name, str(file))
+        words = (str(write_end), "play" if play else "hold", name, str(file), *filter(None, (link_engine,)))
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "netns_fixtures.holding", *words],
             env={**os.environ, "PYTHONPATH": path},

@@ -11,9 +11,15 @@ import click
 
 from netns_fixtures.cli.main import WithCommand, program_of
 from netns_fixtures.cli.showing import Show
+from netns_fixtures.link_engine import LinkEngine
 from netns_fixtures.scenario import Scenario, load_scenario
 
 _F = TypeVar("_F", bound=Callable[..., Any])
+ENGINE = click.option(
+    "--link-engine",
+    type=click.Choice([engine.value for engine in LinkEngine]),
+    help="What impaired links are made of, whatever the file says.",
+)
 FILE = click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 
 
@@ -54,6 +60,7 @@ def _options(command: _F) -> _F:
             help="Leave packets, kernel state, logs, the timeline and a repro file here.",
         ),
         click.option("--json", "as_json", is_flag=True, help="Everything as JSON, an object per line."),
+        ENGINE,
         click.option("--quiet", is_flag=True, help="Do not show the events of the lab."),
     ):
         command = option(command)
@@ -110,6 +117,7 @@ def _run(
     evidence: Path | None,
     as_json: bool,
     quiet: bool,
+    link_engine: str | None,
 ) -> int:
     from netns_fixtures.cli.session import Session
 
@@ -117,7 +125,7 @@ def _run(
     if host is not None and not program:
         raise click.UsageError("--host says where PROGRAM runs: write it at the end, after --")
     show = Show(as_json=as_json, quiet=quiet)
-    with Session(scenario, show, evidence, seed) as session:
+    with Session(scenario, show, evidence, seed, link_engine) as session:
         session.node(host) if host is not None else None
         status = session.play((host, program) if program else None, beside)
     if as_json:

@@ -37,11 +37,16 @@ class Session:
     """Runs a scenario. Use with ``with``; everything ends with the block, and evidence is saved."""
 
     def __init__(
-        self, scenario: Scenario, show: Show, evidence: Path | None, seed: int | None = None
+        self,
+        scenario: Scenario,
+        show: Show,
+        evidence: Path | None,
+        seed: int | None = None,
+        link_engine: str | None = None,
     ) -> None:
         self._scenario = scenario
         self._show = show
-        self.lab: Lab = scenario.lab(seed=seed)
+        self.lab: Lab = scenario.lab(seed=seed, link_engine=link_engine)
         self._evidence = EvidenceFiles(self.lab, evidence) if evidence is not None else None
         self._programs: list[HostProcess] = []
         self._followers: list[threading.Thread] = []

@@ -1,4 +1,4 @@
-"""``python -m netns_fixtures.holding FD PLAY NAME FILE``: started by ``netns-lab up --detach``, never by hand."""
+"""``python -m netns_fixtures.holding FD PLAY NAME FILE [ENGINE]``: started by ``netns-lab up --detach`` only."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from netns_fixtures.holding.places import Held
 from netns_fixtures.scenario import load_scenario
 
 
-def main(fd: int, play: bool, name: str, file: str) -> int:
+def main(fd: int, play: bool, name: str, file: str, link_engine: str | None = None) -> int:
     """Hold a lab; ``fd`` learns when it is up (its name), or why not."""
 
     def tell(**words: str) -> None:
@@ -24,7 +24,7 @@ def main(fd: int, play: bool, name: str, file: str) -> int:
             fd = -1
 
     try:
-        holder = Holder(load_scenario(file), name, file)
+        holder = Holder(load_scenario(file), name, file, link_engine)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda _number, _frame: holder.stop())
 
@@ -40,4 +40,4 @@ def main(fd: int, play: bool, name: str, file: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]), sys.argv[2] == "play", sys.argv[3], sys.argv[4]))
+    sys.exit(main(int(sys.argv[1]), sys.argv[2] == "play", *sys.argv[3:]))

@@ -32,7 +32,7 @@ _MAX_WAITING = 10_000
 class Holder:
     """Holds the lab of a scenario under a name. ``run`` returns when the lab is down."""
 
-    def __init__(self, scenario: Scenario, name: str, file: str) -> None:
+    def __init__(self, scenario: Scenario, name: str, file: str, link_engine: str | None = None) -> None:
         self._scenario = scenario
         self._file = file
         self._claim = Claim(name)
@@ -41,7 +41,7 @@ class Holder:
         self._playing: Playing | None = None
         self._doors: dict[str, Door] = {}
         self._lock = threading.Lock()
-        self.lab: Lab = scenario.lab()
+        self.lab: Lab = scenario.lab(link_engine=link_engine)
 
     def stop(self) -> None:
         """Have ``run`` return soon; also from a signal handler."""

@@ -8,12 +8,13 @@ import shlex
 from collections.abc import Iterator
 from typing import Any
 
+from netns_fixtures.link_engine import LinkEngine
 from netns_fixtures.scenario.marked import Key, Marks
 from netns_fixtures.scenario.model import FORMAT, Action, Command, Node, Repeated, is_time
 from netns_fixtures.timeline import MAX_STEPS, MAX_TIME
 
 #: Sections that are no nodes.
-PARTS = ("scenario", "name", "seed", "order", "setup", "run", "timeline", "test")
+PARTS = ("scenario", "name", "seed", "link_engine", "order", "setup", "run", "timeline", "test")
 _STEP = ("at", "every", "times", "on", "do", "args")
 _COMMAND = ("on", "command", "ready", "env")
 
@@ -37,6 +38,7 @@ class Reader:
         return {
             "name": self._name(value),
             "seed": self._seed(value),
+            "link_engine": self._engine(value),
             "nodes": tuple(self._nodes(value)),
             "setup": tuple(self._actions(value, "setup")),
             "run": tuple(self._commands(value)),
@@ -53,6 +55,12 @@ class Reader:
         if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or seed < 0):
             raise self._marks.error(("seed",), f"{seed!r}: it is a whole number, 0 or more")
         return seed
+
+    def _engine(self, value: dict[str, Any]) -> str | None:
+        engine: str | None = value.get("link_engine")
+        if engine is not None and engine not in list(LinkEngine):
+            raise self._marks.error(("link_engine",), f"{engine!r}: it is one of {', '.join(LinkEngine)}")
+        return engine
 
     def _nodes(self, value: dict[str, Any]) -> Iterator[Node]:
         found: dict[str, Node] = {}

@@ -10,6 +10,7 @@ from typing import Any
 
 from netns_fixtures.errors import ScenarioError, TopologyError
 from netns_fixtures.lab import Lab
+from netns_fixtures.link_engine import LinkEngine
 from netns_fixtures.paths import LAB
 from netns_fixtures.process import HostProcess
 from netns_fixtures.scenario.building import call_of, conditions, describe, located, sections
@@ -33,6 +34,7 @@ class Scenario:
 
     name: str = "scenario"
     seed: int | None = None
+    link_engine: str | None = None
     nodes: tuple[Node, ...] = ()
     setup: tuple[Action, ...] = ()
     run: tuple[Command, ...] = ()
@@ -58,6 +60,7 @@ class Scenario:
         return cls(
             name=lab.name,
             seed=lab.seed,
+            link_engine=None if lab.engine_choice is LinkEngine.AUTO else str(lab.engine_choice),
             nodes=tuple(found.nodes),
             setup=tuple(found.setup),
             steps=tuple(found.steps),
@@ -94,9 +97,10 @@ class Scenario:
             if action.target == LAB and action.verb in makers:
                 self._do(action, verb, arguments)  # it only describes, and later steps may name it
 
-    def lab(self, *, seed: int | None = None) -> Lab:
-        """A lab as described, not built yet. Raises ScenarioError."""
-        lab = Lab(self.name, self.seed if seed is None else seed)
+    def lab(self, *, seed: int | None = None, link_engine: str | None = None) -> Lab:
+        """A lab as described, not built yet; seed and engine are the scenario's where None. Raises ScenarioError."""
+        engine = self.link_engine if link_engine is None else link_engine
+        lab = Lab(self.name, self.seed if seed is None else seed, engine)
         describe(lab, self.nodes, self.marks)
         return lab
 
@@ -106,9 +110,9 @@ class Scenario:
         for action in self._first(lab):
             self._later(lab, action)
 
-    def build(self, *, seed: int | None = None) -> Lab:
+    def build(self, *, seed: int | None = None, link_engine: str | None = None) -> Lab:
         """A running lab, with ``setup`` done. Raises ScenarioError, and what building raises."""
-        lab = self.lab(seed=seed)
+        lab = self.lab(seed=seed, link_engine=link_engine)
         try:
             self.set_up(lab)
         except BaseException:

@@ -63,6 +63,8 @@ def values_of(scenario: Scenario, kinds: Mapping[str, str]) -> dict[str, Any]:
     values: dict[str, Any] = {"scenario": FORMAT, "name": scenario.name}
     if scenario.seed is not None:
         values["seed"] = scenario.seed
+    if scenario.link_engine is not None:
+        values["link_engine"] = scenario.link_engine
     values |= _sections(scenario.nodes, kinds)
     values["run"] = [_command(each) for each in scenario.run]
     values["setup"] = [_step(each) for each in scenario.setup]

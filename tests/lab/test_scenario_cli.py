@@ -23,6 +23,7 @@ from terminal_kit import shell_status
 from netns_fixtures import LabError, load_scenario
 from netns_fixtures.cli import main
 from netns_fixtures.cli.labs import age
+from netns_fixtures.doctor import capabilities
 from netns_fixtures.holding import places
 
 pytestmark = pytest.mark.requires_netns
@@ -180,6 +181,19 @@ def test_wrong_use_is_refused(file: Path) -> None:
     file.write_text("routers: {home: {nat: modrate}}")
     result = CliRunner().invoke(main, ["check", str(file)])
     assert f"Error: {file}, line 1 (routers.home): nat='modrate'" in result.output
+
+
+@pytest.mark.parametrize("words", [("run",), ("up", "--detach")])
+def test_engine_of_the_command_line_is_made_or_refused(file: Path, words: tuple[str, ...]) -> None:
+    """Whatever the file says: links by netem, or where there is none its name and the remedy."""
+    file.write_text(FILE.replace("phone: {uplink: home}", "phone: {uplink: home, delay: 0.001}"))
+    result = netns_lab(*words, file, "--link-engine", "netem")
+    if capabilities().has("netem"):
+        assert result.returncode == 0, result.stderr
+    else:
+        assert result.returncode != 0
+        assert "impair links in the kernel" in result.stderr
+        assert "modprobe sch_netem" in result.stderr
 
 
 def test_lab_stays_up_and_can_be_changed_until_it_is_brought_down(file: Path) -> None:

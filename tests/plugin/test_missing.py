@@ -225,3 +225,31 @@ def test_findings_are_remembered_for_later_headers(pytester: pytest.Pytester, pr
 
     result.stdout.fnmatch_lines(["netns: Linux *, root, nft yes, netem no (userspace wire), tun yes; *"])
     assert len(probes) == asked
+
+
+def test_engine_that_the_kernel_lacks_ends_the_run(pytester: pytest.Pytester, probes: list[int]) -> None:
+    """With its name and the remedy, before any test: nothing falls back to another engine, nothing is skipped."""
+    pytester.makepyfile("def test_plain():\n    pass")
+
+    result = pytester.runpytest("--netns-link-engine=netem")
+
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(
+        ["ERROR: --netns-link-engine netem: *: this kernel has no netem; run: modprobe sch_netem"]
+    )
+    assert probes
+
+
+@pytest.mark.usefixtures("probes")
+def test_engine_of_the_run_is_in_the_header_and_in_labs(pytester: pytest.Pytester) -> None:
+    """Labs of fixtures have it, unless the test names another."""
+    pytester.makepyfile(
+        "def test_engine(lab, lab_factory):\n"
+        "    assert lab.engine_choice == 'wire'\n"
+        "    assert lab_factory(link_engine='netem').engine_choice == 'netem'"
+    )
+
+    result = pytester.runpytest("--netns-link-engine=wire")
+
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["netns: *; links by wire"])

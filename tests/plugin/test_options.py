@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import pytest
 
+from netns_fixtures.link_engine import LinkEngine
 from pytest_iroh import pause
-from pytest_iroh.options import OPTIONS, Option, settings_of
+from pytest_iroh.options import ENGINES, OPTIONS, Option, settings_of
 from pytest_iroh.replay import Replay
 
 VALUES = {
     "strict": ("true", True),
     "timeout-scale": ("2.5", 2.5),
     "seed": ("42", 42),
+    "link-engine": ("wire", "wire"),
     "replay": ("repro.yaml", Replay("test_it.py::test_it", (("lab", 9),))),
     "artifacts": ("off", "off"),
     "output": ("elsewhere", None),
@@ -88,6 +90,7 @@ def test_defaults(pytester: pytest.Pytester) -> None:
         ("PYTEST_NETNS_TIMEOUT_SCALE", "0", "it is a number above 0"),
         ("PYTEST_NETNS_TIMEOUT_SCALE", "fast", "it is a number above 0"),
         ("PYTEST_NETNS_SEED", "-1", "it is a whole number"),
+        ("PYTEST_NETNS_LINK_ENGINE", "tc", "it is one of auto, wire, netem"),
         ("PYTEST_NETNS_ARTIFACTS", "sometimes", "it is one of on, off, retain-on-failure"),
     ],
 )
@@ -183,6 +186,11 @@ def test_seed_option_is_the_seed_of_every_lab(pytester: pytest.Pytester) -> None
     )
 
     pytester.runpytest("--netns-seed=42").assert_outcomes(passed=1)
+
+
+def test_engines_are_those_of_labs() -> None:
+    """The plugin knows their names without importing labs."""
+    assert tuple(LinkEngine) == ENGINES
 
 
 def test_importing_the_plugin_imports_no_endpoint(pytester: pytest.Pytester) -> None:

@@ -84,6 +84,17 @@ def test_replay_runs_that_test_alone_with_its_seeds(project: pytest.Pytester) ->
     assert load_scenario(repro_of(project, 2)).actions == load_scenario(repro_of(project)).actions
 
 
+def test_replay_has_the_link_engine_of_the_file(project: pytest.Pytester) -> None:
+    """What was asked for then is asked for again, unless the command line asks for something else."""
+    project.runpytest("--netns-strict", "--netns-link-engine=wire").assert_outcomes(passed=1, failed=1)
+    assert load_scenario(repro_of(project)).link_engine == "wire"
+
+    again = project.runpytest(f"--netns-replay={repro_of(project)}")
+    again.stdout.fnmatch_lines(["netns: *; links by wire"])
+    other = project.runpytest(f"--netns-replay={repro_of(project)}", "--netns-link-engine=auto")
+    other.stdout.fnmatch_lines(["netns: *; links by auto"])
+
+
 def test_named_tests_and_seeds_beat_the_file(project: pytest.Pytester) -> None:
     """What stands on the command line is meant: another test runs, with the file's seed for what has no name in it."""
     project.runpytest("--netns-strict")

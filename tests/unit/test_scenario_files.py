@@ -275,3 +275,26 @@ def test_timeline_shows_its_steps_as_calls() -> None:
         (2, "home.nat.rebind(address=True)"),
     ]
     assert timeline.duration == 2
+
+
+def test_link_engine_of_a_file_reaches_the_lab_and_comes_back() -> None:
+    """Who names none gets what the caller wants, else the default; a lab that was told one writes it down."""
+    scenario = Scenario.parse("link_engine: netem\nrouters: {home: {}}")
+    assert scenario.lab().engine_choice == "netem"
+    assert scenario.lab(link_engine="wire").engine_choice == "wire"
+    assert Scenario.of(scenario.lab()).link_engine == "netem"
+    assert Scenario.parse(str(scenario)) == scenario
+    plain = Scenario.parse("routers: {home: {}}")
+    assert plain.lab().engine_choice == "auto"
+    assert "link_engine" not in str(Scenario.of(plain.lab()))
+    with pytest.raises(ScenarioError, match=r"line 1 \(link_engine\): 'tc': it is one of auto, wire, netem"):
+        Scenario.parse("link_engine: tc")
+
+
+def test_environment_names_the_engine_of_labs_that_name_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For programs and tests that make their labs themselves."""
+    monkeypatch.setenv("NETNS_FIXTURES_LINK_ENGINE", "netem")
+    assert (Lab().engine_choice, Lab(link_engine="wire").engine_choice) == ("netem", "wire")
+    monkeypatch.setenv("NETNS_FIXTURES_LINK_ENGINE", "tc")
+    with pytest.raises(TopologyError, match="NETNS_FIXTURES_LINK_ENGINE: link_engine='tc': it is one of"):
+        Lab()
