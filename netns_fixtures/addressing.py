@@ -83,14 +83,16 @@ class AddressPool:
 
     def reserve(self, ip: str) -> str:
         """Take this very address. Raises TopologyError when it is outside the subnet or taken."""
-        address = parse_ip(ip)
-        if address not in self.network:
+        self.check_free(ip)
+        self.used.add(self._number(ip))
+        return str(parse_ip(ip))
+
+    def check_free(self, ip: str) -> None:
+        """Raise TopologyError when it is outside the subnet or taken."""
+        if parse_ip(ip) not in self.network:
             raise TopologyError(f"{ip} is outside of {self.network}")
-        number = self._number(ip)
-        if number in self.used:
+        if self._number(ip) in self.used:
             raise TopologyError(f"{ip} is already in use")
-        self.used.add(number)
-        return str(address)
 
     def release(self, ip: str) -> None:
         """Give an address back; one of another subnet is ignored."""

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 from netns_fixtures.errors import LabError
 from netns_fixtures.host import Host
-from netns_fixtures.nat import NatFiltering, NatMapping, NatPorts
+from netns_fixtures.nat import NatFiltering, NatMapping, NatPooling, NatPorts
 
 Address = tuple[str, int]
 
@@ -40,7 +40,7 @@ class NatBehaviour:
 
     ``ports``: how outside ports are chosen (``random`` is "by no rule seen"; ``overload`` is only seen with a
     neighbour). ``hairpin``: a packet to the outside address of another inside socket arrives, from the outside
-    address of its sender.
+    address of its sender. ``pooling``: whether all sockets of the client come from one address ("paired"), or not.
     """
 
     outside: Address
@@ -49,6 +49,7 @@ class NatBehaviour:
     filtering: NatFiltering
     ports: NatPorts
     hairpin: bool
+    pooling: NatPooling
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,13 +140,15 @@ def behaviour(client: Host, servers: Sequence[Host], neighbour: Host | None = No
         raise LabError("behaviour() needs two servers with different addresses")
     with Probe() as probe:
         mapping, outside, inside = _mapping(probe, client, servers)
+        ports, pooling = _ports(probe, client, servers, neighbour)
         return NatBehaviour(
             outside=outside,
             translates=outside != inside,
             mapping=mapping,
             filtering=_filtering(probe, client, servers),
-            ports=_ports(probe, client, servers, neighbour),
-            hairpin=_hairpin(probe, client, neighbour or client, servers[0]),
+            ports=ports,
+            hairpin=_hairpin(probe, client, neighbour or client, servers[0], pooling),
+            pooling=pooling,
         )
 
 
@@ -245,23 +248,26 @@ def _filtering(probe: Probe, client: Host, servers: Sequence[Host]) -> NatFilter
     return NatFiltering.ADF if other_port else NatFiltering.APDF
 
 
-def _ports(probe: Probe, client: Host, servers: Sequence[Host], neighbour: Host | None) -> NatPorts:
-    """Outside ports of a few new sockets, one after the other; and of two hosts' sockets with one port."""
+def _ports(
+    probe: Probe, client: Host, servers: Sequence[Host], neighbour: Host | None
+) -> tuple[NatPorts, NatPooling]:
+    """Outside ends of a few new sockets, one after the other; and of two hosts' sockets with one port."""
     there = probe.udp(servers[0])
     socks = [probe.udp(client) for _ in range(_SAMPLE)]
     outsides = [probe.outside(sock, there, servers[0].ip) for sock in socks]
+    pooling = NatPooling.PAIRED if len({ip for ip, _port in outsides}) == 1 else NatPooling.ARBITRARY
     if neighbour is not None:
         twin, elsewhere = probe.udp(neighbour, _port(socks[0])), probe.udp(servers[1])
         if probe.outside(twin, elsewhere, servers[1].ip) == outsides[0]:
-            return NatPorts.OVERLOAD
+            return NatPorts.OVERLOAD, pooling
     seen = [port for _ip, port in outsides]
     if seen == [_port(sock) for sock in socks]:
-        return NatPorts.PRESERVE
+        return NatPorts.PRESERVE, pooling
     steps = {after - before for before, after in itertools.pairwise(seen)}
-    return NatPorts.SEQUENTIAL if steps == {1} else NatPorts.RANDOM
+    return NatPorts.SEQUENTIAL if steps == {1} else NatPorts.RANDOM, pooling
 
 
-def _hairpin(probe: Probe, client: Host, other: Host, server: Host) -> bool:
+def _hairpin(probe: Probe, client: Host, other: Host, server: Host, pooling: NatPooling) -> bool:
     """RFC 5780 section 4.5; both sides send first, as filtering may ask for."""
     there = probe.udp(server)
     left, right = probe.udp(client), probe.udp(other)
@@ -269,8 +275,10 @@ def _hairpin(probe: Probe, client: Host, other: Host, server: Host) -> bool:
     right.sendto(b"open", left_at)
     left.sendto(b"open", right_at)
     (source,) = probe.arrives(right, [(left, right_at)], there, right_at)
-    # An endpoint-dependent mapping has another port for each destination; the address must be the outside one.
-    return source is not None and source[0] == left_at[0] != client.ip
+    # An endpoint-dependent mapping has another port for each destination; the address must be an outside one.
+    if source is None or source[0] == client.ip:
+        return False
+    return pooling == NatPooling.ARBITRARY or source[0] == left_at[0]
 
 
 def _receive(sock: socket.socket, within: float) -> Iterator[tuple[bytes, Address]]:

@@ -27,6 +27,8 @@ class RouterPlan:
     nat64: Nat64Plan | None = None
     #: Outside addresses of flows that outlived a rebind, besides the present one.
     former: list[Assigned] = field(default_factory=list)
+    #: The outside addresses of the NAT besides the first, see ``nat/pool.py``.
+    pool: list[Assigned] = field(default_factory=list)
     #: The NAT by name.
     kind: str = NatKind.NONE
     #: Bytes of the largest packet that it forwards; None: what its interfaces carry.

@@ -32,6 +32,7 @@ from netns_fixtures.family import Family, IpSettings
 from netns_fixtures.names import check_interface_name, check_node_name
 from netns_fixtures.nat import LAN, WAN, NatConfig, NatKind, nat_config, nat_label
 from netns_fixtures.nat.kept import KeptFlow
+from netns_fixtures.nat.pool import check_addresses, claim_ops, pool_ops
 from netns_fixtures.nat.rules import NatRules, sysctls
 from netns_fixtures.nat64.plan import plan_nat64
 from netns_fixtures.node_settings import HOST, ROUTER, V4_ONLY
@@ -84,6 +85,7 @@ class Topology(Cabling):
         self._check_name(name)
         config = nat_config(nat)
         outside = (upstream or self.exchange).lan.segment
+        check_addresses(name, config, outside)
         family = router_family(name, ip, ipv6, outside)
         node = self.add_node(name, ROUTER)
         v4 = AddressPool(self.lan_v4(config, upstream, carrier=carrier_lan)) if family.speaks(4) else None
@@ -94,7 +96,7 @@ class Topology(Cabling):
         lan = self.add_lan(node, name, LAN, segment)
         router = RouterPlan(name, node, config, lan, wan, upstream, kind=nat_label(nat))
         self.routers[name] = router
-        self.pending += ops
+        self.pending += [*ops, *claim_ops(router)]
         if prefixes is not None:
             router.prefixes = prefixes
             segment.ra = RaPlan(node, router.lan.index, router.lan.mac)
@@ -188,11 +190,15 @@ class Topology(Cabling):
         outside = router.wan.ip(4)
         if outside is None:
             return firewall6_ops(router.node, router.nat, replace=replace)
+        ops = pool_ops(router)
         rules = router.rules or NatRules(router.nat, outside)
         generation = rules.generation + 1 if kept else 0
-        router.rules = dataclasses.replace(rules, outside=outside, kept=kept, generation=generation)
+        pool = tuple(address.ip for address in router.pool)
+        router.rules = dataclasses.replace(
+            rules, outside=outside, kept=kept, generation=generation, pool=pool
+        )
         text = router.rules.text(replace=replace)
-        return [LoadRules(router.node, text)] if text else []
+        return [*ops, LoadRules(router.node, text)] if text else ops
 
     def sync_routes(self) -> list[Op]:
         """Make the static routes of all routers what the description now needs."""

@@ -3,7 +3,7 @@ handle that changes them while a lab runs (``handle``)."""
 
 from __future__ import annotations
 
-from netns_fixtures.nat.config import NatConfig, NatFiltering, NatMapping, NatPorts
+from netns_fixtures.nat.config import NatConfig, NatFiltering, NatMapping, NatPooling, NatPorts
 from netns_fixtures.nat.presets import PRESETS, NatKind, nat_config, nat_label
 from netns_fixtures.nat.text import LAN, WAN
 
@@ -15,6 +15,7 @@ __all__ = [
     "NatFiltering",
     "NatKind",
     "NatMapping",
+    "NatPooling",
     "NatPorts",
     "nat_config",
     "nat_label",

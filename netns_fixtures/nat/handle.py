@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from netns_fixtures.errors import TopologyError
 from netns_fixtures.nat.config import NatConfig, NatPorts
 from netns_fixtures.nat.kept import KeptFlow
+from netns_fixtures.nat.pool import check_addresses, claim_ops
 from netns_fixtures.nat.presets import NatKind, nat_config, nat_label
 from netns_fixtures.nat.reading import NatBinding, kept_flows, mappings
 from netns_fixtures.nat.rules import flush_text, next_ports, sysctls
@@ -75,11 +76,15 @@ class Nat:
             raise TopologyError(
                 "'cgnat' is a router behind a carrier's: describe it with lab.router(nat='cgnat')"
             )
+        assert plan.rules is not None
+        assert plan.wan is not None
+        own = tuple(address.ip for address in plan.wan.addresses)
+        check_addresses(plan.name, config, plan.wan.segment, own)
         with self._lab.changing():
             before, plan.nat, plan.kind = plan.kind, config, nat_label(nat)
-            assert plan.rules is not None
             plan.rules = replace(plan.rules, config=config)
-            ops = self._lab.topology.rules_ops(plan, replace=True)
+            ops = claim_ops(plan) + self._lab.topology.rules_ops(plan, replace=True)
+            ops += self._lab.topology.sync_routes()
             settings = SetSysctls(plan.node, sysctls(config, reset=True), needed=True)
             self._lab.apply([*self._forget(), *ops, settings, FlushConntrack(plan.node)])
             text = f"{plan.name} NAT changed {before} -> {plan.kind}"
@@ -122,9 +127,9 @@ class Nat:
         if pool is None:
             raise TopologyError(f"{plan.name} has no IPv4 uplink to take another address from")
         if keep:
-            before = plan.wan.ip(4)
+            before = (plan.wan.ip(4), *(address.ip for address in plan.pool))
             ops = plan.wan.relet_ops(pool.next_free())
-            plan.former += [a for a in plan.wan.addresses if a.ip == before]
+            plan.former += [a for a in plan.wan.addresses if a.ip in before]
         else:
             ops = plan.wan.renumber_ops(pool.next_free())
         ops += self._lab.topology.rules_ops(plan, replace=True, kept=kept)
@@ -142,7 +147,14 @@ class Nat:
         rules = self._plan.rules
         if rules is None:
             return ""
-        return rules.outside if rules.ports is None else f"{rules.outside}:{rules.ports[0]}-{rules.ports[1]}"
+        outsides = ", ".join(rules.outsides)
+        return outsides if rules.ports is None else f"{outsides}:{rules.ports[0]}-{rules.ports[1]}"
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Its outside addresses now, the router's own first; none without NAT."""
+        rules = self._plan.rules
+        return rules.outsides if rules is not None and self._plan.nat.translates else ()
 
     def _require(self) -> RouterPlan:
         if not self._plan.nat.translates:

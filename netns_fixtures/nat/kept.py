@@ -19,8 +19,6 @@ from netns_fixtures.nat.text import WAN, dynamic, fixed, milliseconds
 
 Address = tuple[str, int]
 
-_OUT, _IN = "ip saddr . udp sport . ip daddr . udp dport", "ip daddr . udp dport . ip saddr . udp sport"
-
 
 @dataclass(frozen=True, slots=True)
 class KeptFlow:
@@ -32,14 +30,19 @@ class KeptFlow:
     zone: int
     idle: float
     life: float | None
+    protocol: str = "udp"
 
 
 class KeptRules:
-    """The sets, and the rules that go before those of ``exact``; nothing without flows."""
+    """The sets, and the rules that go before those of ``exact``, of one protocol; nothing without flows of it."""
 
-    def __init__(self, config: NatConfig, flows: Sequence[KeptFlow]) -> None:
+    def __init__(self, config: NatConfig, protocol: str, flows: Sequence[KeptFlow]) -> None:
         self._config = config
-        self._flows = flows
+        self._flows = [flow for flow in flows if flow.protocol == protocol]
+        self._this = f"meta l4proto {protocol}"
+        self._prefix = "" if protocol == "udp" else f"{protocol}_"
+        self._out = f"ip saddr . {protocol} sport . ip daddr . {protocol} dport"
+        self._in = f"ip daddr . {protocol} dport . ip saddr . {protocol} sport"
 
     def sets(self) -> list[str]:
         """Their declarations, with the flows."""
@@ -58,10 +61,10 @@ class KeptRules:
             zones.append(str(flow.zone))
         kind = "type ipv4_addr . inet_service . ipv4_addr . inet_service"
         return [
-            fixed("map kept_out", f"typeof {_OUT} : ct zone", out),
-            fixed("map kept_in", f"typeof {_IN} : ct zone", back),
-            dynamic("set kept", kind, self._config.idle, idle),
-            fixed("set kept_zones", "typeof ct zone", sorted(set(zones))),
+            fixed(f"map {self._prefix}kept_out", f"typeof {self._out} : ct zone", out),
+            fixed(f"map {self._prefix}kept_in", f"typeof {self._in} : ct zone", back),
+            dynamic(f"set {self._prefix}kept", kind, self._config.idle, idle),
+            fixed(f"set {self._prefix}kept_zones", "typeof ct zone", sorted(set(zones))),
         ]
 
     def zones(self) -> list[str]:
@@ -71,28 +74,30 @@ class KeptRules:
         refresh = (
             ""
             if self._config.lifetime is not None and not self._config.aging
-            else f"update @kept {{ {_OUT} }} "
+            else f"update @{self._prefix}kept {{ {self._out} }} "
         )
-        udp_in, udp_out = f'iifname "{WAN}" meta l4proto udp', f'iifname != "{WAN}" meta l4proto udp'
+        inward, outward = f'iifname "{WAN}" {self._this}', f'iifname != "{WAN}" {self._this}'
+        name = self._prefix + "kept"
         return [
-            f"{udp_in} ct zone set {_IN} map @kept_in accept",
-            f"{udp_out} {_OUT} @kept {refresh}ct zone set {_OUT} map @kept_out accept",
+            f"{inward} ct zone set {self._in} map @{name}_in accept",
+            f"{outward} {self._out} @{name} {refresh}ct zone set {self._out} map @{name}_out accept",
         ]
 
     def learn(self, error: str) -> list[str]:
         """What keeps them from becoming mappings again; ``error``: the statement for errors that they may get."""
         if not self._flows:
             return []
-        return [f'oifname "{WAN}" meta l4proto udp ct zone @kept_zones {error} accept']
+        return [f'oifname "{WAN}" {self._this} ct zone @{self._prefix}kept_zones {error} accept']
 
     def admit(self) -> list[str]:
         """What lets their packets in."""
         if not self._flows:
             return []
-        udp, config = f'iifname "{WAN}" meta l4proto udp ct zone @kept_zones', self._config
+        config, kept = self._config, f"{self._prefix}kept"
+        here = f'iifname "{WAN}" {self._this} ct zone @{kept}_zones'
         ages = config.lifetime is not None and not config.aging
-        refresh = f"update @kept {{ {_IN} }} " if config.refresh_inbound and not ages else ""
-        return [f"{udp} {_IN} @kept {refresh}accept", f"{udp} drop"]
+        refresh = f"update @{kept} {{ {self._in} }} " if config.refresh_inbound and not ages else ""
+        return [f"{here} {self._in} @{kept} {refresh}accept", f"{here} drop"]
 
 
 def _end(address: Address) -> str:

@@ -1,7 +1,11 @@
 """NATs by name: the lab's own kinds, and the names that other harnesses use.
 
 The five kinds are those of patchbay 0.7 and iroh's tests. The others are its older names (LAB.md 2.1: UDP stream
-and TCP timeouts) and Tailscale's and RFC 3489's words for the cones.
+and TCP timeouts) and Tailscale's and RFC 3489's words for the cones. "behave" does all that RFC 4787 and RFC 5382
+(by an IETF group of that name) require, as carriers' NATs must (RFC 6888).
+
+TCP is the kernel's in all others, as in the home routers that they are named after, nearly all of which are Linux:
+also those that are full cones for UDP are none for TCP (xt_FULLCONENAT, OpenWrt's).
 """
 
 from __future__ import annotations
@@ -47,6 +51,15 @@ PRESETS: dict[str, NatConfig] = {
     "symmetric": _STRICT,
     "home": NatConfig(timeout=300.0, tcp_timeout=7200.0),
     "full-cone": NatConfig(filtering=NatFiltering.EIF, hairpin=True, timeout=300.0, tcp_timeout=7200.0),
+    "behave": NatConfig(
+        filtering=NatFiltering.ADF,
+        hairpin=True,
+        timeout=300.0,
+        tcp_timeout=7440.0,
+        tcp_transitory=240.0,
+        tcp_mapping=NatMapping.EIM,
+        tcp_filtering=NatFiltering.ADF,
+    ),
     "corporate": _symmetric(120.0, 3600.0),
     "hotel": _symmetric(120.0, 3600.0),
     "cloud": _symmetric(350.0, 3600.0),

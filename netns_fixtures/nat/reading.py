@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from netns_fixtures.messages import DumpNetfilter
-from netns_fixtures.nat.config import NatMapping
-from netns_fixtures.nat.exact import key_parts
+from netns_fixtures.nat.config import NatConfig, NatMapping
 from netns_fixtures.nat.kept import KeptFlow
+from netns_fixtures.nat.mapping_rules import key_parts, prefix_of
 from netns_fixtures.nat.rules import NatRules
 from netns_fixtures.tracked import TrackedFlow, tracked_flows
 
@@ -64,7 +64,9 @@ def mappings(lab: Lab, plan: RouterPlan) -> tuple[NatBinding, ...]:
     tcp = [each for each in bindings if each.protocol == "tcp"]
     udp = [each for each in bindings if each.protocol == "udp"]
     if rules.config.exact:
-        udp = [*_of_tables(lab, plan, rules), *_of_kept(lab, plan, rules)]
+        udp = [*_of_tables(lab, plan, rules.config, "udp"), *_of_kept(lab, plan, rules, "udp")]
+        if rules.config.tcp is not None:
+            tcp = [*_of_tables(lab, plan, rules.config.tcp, "tcp"), *_of_kept(lab, plan, rules, "tcp")]
     elif rules.learns:
         learnt = elements_of(lab, plan.node, "ext")
         maps = [
@@ -76,42 +78,52 @@ def mappings(lab: Lab, plan: RouterPlan) -> tuple[NatBinding, ...]:
 
 
 def kept_flows(lab: Lab, plan: RouterPlan) -> tuple[KeptFlow, ...]:
-    """The UDP flows of living mappings, for a rebind that lets them live. Raises OSError.
+    """The flows of living mappings, for a rebind that lets them live. Raises OSError.
 
     Not those between two inside hosts (hairpin): at least one end of them would have another address then.
     """
     rules = plan.rules
     assert rules is not None
-    zones, former = _living_zones(lab, plan, rules), _kept_before(lab, plan) if rules.kept else {}
+    configs = {"udp": rules.config} | ({"tcp": rules.config.tcp} if rules.config.tcp is not None else {})
+    living = {name: _living_zones(lab, plan, config, name) for name, config in configs.items()}
+    before = {name: _kept_before(lab, plan, rules, name) for name in configs}
     found = []
     for flow in tracked_flows(lab, plan.node):
-        if flow.protocol != "udp" or (flow.back != flow.source and flow.answer != flow.target):
+        if flow.protocol not in configs or (flow.back != flow.source and flow.answer != flow.target):
             continue
+        zones, former = living[flow.protocol], before[flow.protocol]
         for binding in _of_flows([flow]):
             assert binding.remote is not None
             kept = former.get((binding.inside, binding.remote, flow.zone))
             left = kept or zones.get(flow.zone)
             if left is not None:
-                found.append(KeptFlow(binding.inside, binding.outside, binding.remote, flow.zone, *left))
+                ends = binding.inside, binding.outside, binding.remote
+                found.append(KeptFlow(*ends, flow.zone, *left, flow.protocol))
     # Both sides may have begun a flow of the same ends: then each is tracked, and one is enough.
-    return tuple({(flow.inside, flow.remote): flow for flow in found}.values())
+    return tuple({(flow.protocol, flow.inside, flow.remote): flow for flow in found}.values())
 
 
-def _living_zones(lab: Lab, plan: RouterPlan, rules: NatRules) -> dict[int, Left]:
-    known = {e.key: e.expires for e in elements_of(lab, plan.node, "known")}
-    ages = rules.config.lifetime is not None
+def _living_zones(lab: Lab, plan: RouterPlan, config: NatConfig, protocol: str) -> dict[int, Left]:
+    prefix = prefix_of(protocol)
+    known = {e.key: e.expires for e in elements_of(lab, plan.node, prefix + "known")}
+    ages = config.lifetime is not None
     return {
         _zone(e.data): (min(known[e.key], e.expires), e.expires if ages else None)
-        for e in elements_of(lab, plan.node, "zones_out")
+        for e in elements_of(lab, plan.node, prefix + "zones_out")
         if e.key in known
     }
 
 
-def _kept_before(lab: Lab, plan: RouterPlan) -> dict[tuple[Address, Address, int], Left]:
-    idle = {e.key: e.expires for e in elements_of(lab, plan.node, "kept")}
+def _kept_before(
+    lab: Lab, plan: RouterPlan, rules: NatRules, protocol: str
+) -> dict[tuple[Address, Address, int], Left]:
+    if not any(flow.protocol == protocol for flow in rules.kept):
+        return {}
+    kept = prefix_of(protocol) + "kept"
+    idle = {e.key: e.expires for e in elements_of(lab, plan.node, kept)}
     return {
         (_end(e.key), _end(e.key[8:]), _zone(e.data)): (idle[e.key], e.expires or None)
-        for e in elements_of(lab, plan.node, "kept_out")
+        for e in elements_of(lab, plan.node, f"{kept}_out")
         if e.key in idle
     }
 
@@ -129,26 +141,27 @@ def elements_of(lab: Lab, node: int, name: str) -> list[Element]:
     return found
 
 
-def _of_tables(lab: Lab, plan: RouterPlan, rules: NatRules) -> Iterator[NatBinding]:
-    idle = {}
-    if rules.config.aging:
-        idle = {e.key: e.expires for e in elements_of(lab, plan.node, "known")}
-    for element in elements_of(lab, plan.node, "out"):
-        if rules.config.aging and element.key not in idle:
+def _of_tables(lab: Lab, plan: RouterPlan, config: NatConfig, protocol: str) -> Iterator[NatBinding]:
+    idle, prefix = {}, prefix_of(protocol)
+    if config.aging:
+        idle = {e.key: e.expires for e in elements_of(lab, plan.node, prefix + "known")}
+    for element in elements_of(lab, plan.node, prefix + "out"):
+        if config.aging and element.key not in idle:
             continue  # not yet old, but idle: it has ended
         expires = min(element.expires, idle.get(element.key, element.expires))
-        remote = _remote(element.key, key_parts(NatMapping(rules.config.mapping)))
-        yield NatBinding("udp", _end(element.key), _end(element.data), remote, expires)
+        remote = _remote(element.key, key_parts(NatMapping(config.mapping)))
+        yield NatBinding(protocol, _end(element.key), _end(element.data), remote, expires)
 
 
-def _of_kept(lab: Lab, plan: RouterPlan, rules: NatRules) -> Iterator[NatBinding]:
-    if rules.kept:
-        kept = _kept_before(lab, plan)
-        for flow in rules.kept:
-            idle, life = kept.get((flow.inside, flow.remote, flow.zone), (None, None))
-            if idle is not None:
-                expires = idle if life is None else min(idle, life)
-                yield NatBinding("udp", flow.inside, flow.outside, flow.remote, expires)
+def _of_kept(lab: Lab, plan: RouterPlan, rules: NatRules, protocol: str) -> Iterator[NatBinding]:
+    kept = _kept_before(lab, plan, rules, protocol)
+    for flow in rules.kept:
+        if flow.protocol != protocol:
+            continue
+        idle, life = kept.get((flow.inside, flow.remote, flow.zone), (None, None))
+        if idle is not None:
+            expires = idle if life is None else min(idle, life)
+            yield NatBinding(protocol, flow.inside, flow.outside, flow.remote, expires)
 
 
 def _of_flows(flows: list[TrackedFlow]) -> Iterator[NatBinding]:

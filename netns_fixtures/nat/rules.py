@@ -19,23 +19,44 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from netns_fixtures.nat.config import MAPPING_TIMEOUT, NatConfig, NatMapping, NatPorts
-from netns_fixtures.nat.exact import COLLISION_RANGES, exact_sets, exact_table
+from netns_fixtures.nat.choosing import COLLISION_RANGES
+from netns_fixtures.nat.config import KERNEL_TCP, MAPPING_TIMEOUT, NatConfig, NatMapping, NatPorts
+from netns_fixtures.nat.exact import exact_sets, exact_table
 from netns_fixtures.nat.kept import KeptFlow
-from netns_fixtures.nat.text import IS_PORT_MAPPED, LAN, WAN, delete_tables, dynamic, hooked, table
+from netns_fixtures.nat.text import (
+    IS_PORT_MAPPED,
+    IS_RESERVED,
+    LAN,
+    WAN,
+    delete_tables,
+    dynamic,
+    hooked,
+    table,
+)
 
 __all__ = ["LAN", "WAN", "NatRules", "flush_text", "next_ports", "sysctls"]
 
 #: The port ranges that a rebinding NAT walks through; the first rebind leaves port preservation behind.
 REBIND_RANGES = ((20000, 29999), (30000, 39999), (40000, 49999), (50000, 59999))
 #: What a kernel has where nobody said anything (seconds; <net/netfilter/nf_conntrack_*.h>).
-_KERNEL_UDP, _KERNEL_UDP_STREAM, _KERNEL_TCP = 30, 120, 432_000
+_KERNEL_UDP, _KERNEL_UDP_STREAM = 30, 120
+#: TCP's states on the way to an open connection, and from there.
+_KERNEL_TRANSITORY = {
+    "tcp_timeout_syn_sent": 120,
+    "tcp_timeout_syn_recv": 60,
+    "tcp_timeout_fin_wait": 120,
+    "tcp_timeout_close_wait": 60,
+    "tcp_timeout_last_ack": 30,
+    "tcp_timeout_time_wait": 120,
+    "tcp_timeout_close": 10,
+}
 _CONNTRACK = "net/netfilter/nf_conntrack"
 
 
 @dataclass(frozen=True, slots=True)
 class NatRules:
-    """Everything that the rule text of one router depends on. ``outside`` is its IPv4 address on the WAN.
+    """Everything that the rule text of one router depends on. ``outside`` is its IPv4 address on the WAN,
+    ``pool`` are the others that its NAT has there.
 
     ``ports`` is None until the first rebind, else the range (inclusive) that the NAT takes its ports from.
     ``kept`` are flows that outlive this rebind, the ``generation``-th that lets them.
@@ -46,6 +67,12 @@ class NatRules:
     ports: tuple[int, int] | None = None
     generation: int = 0
     kept: tuple[KeptFlow, ...] = ()
+    pool: tuple[str, ...] = ()
+
+    @property
+    def outsides(self) -> tuple[str, ...]:
+        """All outside addresses."""
+        return (self.outside, *self.pool)
 
     def text(self, *, replace: bool = False) -> str:
         """The ``nft -f`` text, one transaction; empty for a router that only routes.
@@ -68,7 +95,7 @@ class NatRules:
 
     def _nat_table(self) -> str:
         if self.config.exact:
-            return exact_table(self.config, self.outside, self.ports, self.generation, self.kept)
+            return exact_table(self.config, self.outsides, self.ports, self.generation, self.kept)
         if self.config.ports == NatPorts.OVERLOAD:
             return table(
                 "ip nat", hooked("postrouting", "nat", "srcnat", f'oifname "{WAN}" snat to {self.outside}')
@@ -104,12 +131,20 @@ class NatRules:
             f"{udp_out} ip saddr . udp sport @owners update {claim[0]} update {claim[1]} {snat}",
             f"{udp_out} udp sport @taken udp sport != {first} {snat}:{first}",
             f"{udp_out} udp sport @taken {snat}:{other}",
+            f"{udp_out} {IS_RESERVED} udp sport != {first} {snat}:{first}",
+            f"{udp_out} {IS_RESERVED} {snat}:{other}",
             f"{udp_out} add {claim[0]} add {claim[1]} {snat}",
         )
 
     def _snat(self) -> tuple[str, ...]:
         if self.ports is None:
-            return (f'oifname "{WAN}" snat to {self.outside}',)
+            first, second = (f"{low}-{high}" for low, high in COLLISION_RANGES)
+            reserved = f'oifname "{WAN}" meta l4proto {{ tcp, udp }} {IS_RESERVED}'
+            return (
+                f"{reserved} th sport != {first} snat to {self.outside}:{first}",
+                f"{reserved} snat to {self.outside}:{second}",
+                f'oifname "{WAN}" snat to {self.outside}',
+            )
         low, high = self.ports
         other = COLLISION_RANGES[0]
         # The kernel preserves a port that lies in the range, which would be no rebind: such ports go
@@ -145,33 +180,45 @@ def sysctls(config: NatConfig, *, reset: bool = False) -> tuple[tuple[str, str],
     earlier: firewalls ask it what is established.
     """
     wanted = {"udp_timeout": _KERNEL_UDP, "udp_timeout_stream": _KERNEL_UDP_STREAM}
-    wanted |= {"tcp_timeout_established": _KERNEL_TCP, "tcp_loose": 1}
+    wanted |= {"tcp_timeout_established": KERNEL_TCP, "tcp_loose": 1, **_KERNEL_TRANSITORY}
     usual = dict(wanted)
     if config.exact or config.timeout is not None:
         seconds = math.ceil(config.idle)
         wanted["udp_timeout"] = wanted["udp_timeout_stream"] = seconds
     if config.tcp_timeout is not None:
+        wanted["tcp_timeout_established"] = int(config.tcp_timeout)
+    if config.tcp_transitory is not None:
+        wanted |= dict.fromkeys(_KERNEL_TRANSITORY, int(config.tcp_transitory))
+    if _forgets_tcp(config):
         # Without "loose" a forgotten connection stays forgotten: its next packet is not taken for a new one.
-        wanted |= {"tcp_timeout_established": int(config.tcp_timeout), "tcp_loose": 0}
+        wanted["tcp_loose"] = 0
     return tuple((f"{_CONNTRACK}_{k}", str(v)) for k, v in wanted.items() if reset or v != usual[k])
+
+
+def _forgets_tcp(config: NatConfig) -> bool:
+    """Whether its connections end otherwise than by the kernel's own times."""
+    return config.tcp_timeout is not None or config.tcp_transitory is not None or config.tcp is not None
 
 
 def _input_table(config: NatConfig) -> str:
     tcp_udp = f'iifname "{WAN}" meta l4proto {{ tcp, udp }} ct state'
-    if config.tcp_timeout is None:
-        return table("inet local", hooked("input", "filter", "0", f"{tcp_udp} new drop"))
+    syn = f'iifname "{WAN}" tcp flags & (syn | rst) == syn ct state new reject with tcp reset'
+    reject = syn if config.tcp_syn == "reject" else ""
+    if not _forgets_tcp(config):
+        return table("inet local", hooked("input", "filter", "0", reject, f"{tcp_udp} new drop"))
     # Packets of forgotten connections are not new (see sysctls) and nobody's: untranslated they must not go out,
     # and the router itself must not reset them.
     stray = f'oifname "{WAN}" meta nfproto ipv4 meta l4proto tcp ct state invalid drop'
     return table(
         "inet local",
-        hooked("input", "filter", "0", f"{tcp_udp} {{ new, invalid }} drop"),
+        hooked("input", "filter", "0", reject, f"{tcp_udp} {{ new, invalid }} drop"),
         hooked("forward", "filter", "0", stray),
     )
 
 
 def _filter_table(config: NatConfig) -> str:
-    own = f'iifname "{WAN}" meta nfproto ipv4 meta l4proto udp accept' if config.exact else ""
+    judged = "{ tcp, udp }" if config.tcp is not None else "udp"  # in ``exact``, chain admit
+    own = f'iifname "{WAN}" meta nfproto ipv4 meta l4proto {judged} accept' if config.exact else ""
     known = f'iifname "{WAN}" ct state established,related accept'
     rules = (own, known, f'iifname "{WAN}" {IS_PORT_MAPPED} accept', f'iifname "{WAN}" drop')
     return table("inet filter", hooked("forward", "filter", "0", *rules))

@@ -13,6 +13,9 @@ MAP_SIZE = 65536
 #: before the NAT, and which the NAT's filter lets pass.
 PORT_MAPPED = 0x1000_0000
 IS_PORT_MAPPED = f"meta mark & {PORT_MAPPED:#x} == {PORT_MAPPED:#x}"
+#: The bit of a packet that leaves for the outside by a port that is mapped for another: no NAT may keep that port.
+PORT_RESERVED = 0x2000_0000
+IS_RESERVED = f"meta mark & {PORT_RESERVED:#x} == {PORT_RESERVED:#x}"
 #: Everything that the rules of a NAT live in.
 TABLES = ("ip nat", "inet local", "inet filter")
 
@@ -34,9 +37,23 @@ def fixed(name: str, kind: str, elements: Sequence[str]) -> str:
     return f" {name} {{ {kind}\n  flags timeout\n{_elements(elements)} }}"
 
 
+def any_of(values: Sequence[str]) -> str:
+    """One value, or a set of them."""
+    return values[0] if len(values) == 1 else f"{{ {', '.join(values)} }}"
+
+
+def ring(size: int) -> str:
+    """Counts packets: 0 to size - 1, and again."""
+    return f"numgen inc mod {size}"
+
+
 def milliseconds(seconds: float) -> str:
-    """A time as nft wants it; at least 1 ms."""
-    return f"{max(1, round(seconds * 1000))}ms"
+    """A time as nft wants it, "4m200ms": no number in it may be large. At least 1 ms."""
+    left, parts = max(1, round(seconds * 1000)), []
+    for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000)):
+        number, left = divmod(left, size)
+        parts += [f"{number}{unit}"] if number else []
+    return "".join([*parts, f"{left}ms"] if left or not parts else parts)
 
 
 def hooked(name: str, kind: str, priority: str, *rules: str, hook: str = "") -> str:
