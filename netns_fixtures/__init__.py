@@ -20,6 +20,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from netns_fixtures.dhcp.config import DhcpClient, DhcpConfig
     from netns_fixtures.ecn import Ecn
     from netns_fixtures.errors import (
         AgentDied,
@@ -59,6 +60,8 @@ _HOMES = {
     "Firewall": "firewall",
     "NodeFirewall": "node_firewall",
     "CommandFailed": "errors",
+    "DhcpClient": "dhcp.config",
+    "DhcpConfig": "dhcp.config",
     "HostFrozen": "errors",
     "LabClosed": "errors",
     "LabError": "errors",
@@ -92,6 +95,8 @@ __all__ = [
     "Capabilities",
     "CaptivePortal",
     "CommandFailed",
+    "DhcpClient",
+    "DhcpConfig",
     "Ecn",
     "Firewall",
     "Host",

@@ -50,6 +50,8 @@ class AddressPool:
     network: Network
     used: set[int] = field(default_factory=lambda: {1})
     next: int = FIRST_HOST
+    #: Numbers that a DHCP server gives out; nobody else does.
+    served: range = range(0)
 
     @property
     def gateway(self) -> str:
@@ -77,7 +79,7 @@ class AddressPool:
         for _ in range(last):
             number = self.next
             self.next = number + 1 if number < last else FIRST_HOST
-            if number not in self.used and number <= last:
+            if number not in self.used and number not in self.served and number <= last:
                 return self.address(number)
         raise TopologyError(f"no free address left in {self.network}")
 
@@ -93,6 +95,8 @@ class AddressPool:
             raise TopologyError(f"{ip} is outside of {self.network}")
         if self._number(ip) in self.used:
             raise TopologyError(f"{ip} is already in use")
+        if self._number(ip) in self.served:
+            raise TopologyError(f"{ip} is in the range of the DHCP server; see DhcpConfig(first=, last=)")
 
     def release(self, ip: str) -> None:
         """Give an address back; one of another subnet is ignored."""

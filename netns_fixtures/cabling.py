@@ -5,6 +5,8 @@ from __future__ import annotations
 from itertools import count
 
 from netns_fixtures.addressing import AddressPool, SubnetPlan, mac_of
+from netns_fixtures.dhcp.config import DhcpClient
+from netns_fixtures.dhcp.plugged import PluggedClient
 from netns_fixtures.family import Family
 from netns_fixtures.node_settings import FABRIC as FABRIC_SETTINGS
 from netns_fixtures.ops import AddAddress, AddBridge, AddCable, AddNode, Op, PrepareRing, SetLink
@@ -73,6 +75,7 @@ class Cabling:
         metric: int,
         family: Family,
         slaac: bool = False,
+        dhcp: DhcpClient | None = None,
     ) -> tuple[Plug, list[Op]]:
         """An interface in another's segment, and the steps that configure it: they follow all cables."""
         plug = self.add_plug(node, owner, name, segment, metric)
@@ -81,7 +84,12 @@ class Cabling:
             if segment.ra is not None:
                 self.pending += segment.ra.begin(segment.prefixes)
             self.pending.append(plug.sysctl_op("ra_defrtr_metric", str(metric)))
-        return plug, [SetLink(node, plug.index, up=True), *plug.lease_ops(), *plug.default_ops()]
+        if dhcp is not None:
+            plug.dhcp = PluggedClient(dhcp)
+            if segment.dhcp is not None and segment.v4 is not None:
+                self.pending += segment.dhcp.begin(segment.v4)
+        ops = [SetLink(node, plug.index, up=True), *plug.lease_ops(), *plug.default_ops()]
+        return plug, [*ops, *plug.client_ops(), *plug.link_ops()]
 
 
 def gateway_ops(plug: Plug) -> list[Op]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from netns_fixtures.addressing import parse_ip
+from netns_fixtures.dhcp.host_handle import HostDhcp
 from netns_fixtures.errors import HostFrozen, TopologyError
 from netns_fixtures.interface import Interface
 from netns_fixtures.messages import Freeze
@@ -35,6 +36,7 @@ class Host(Node):
         self.plan = plan
         self.firewall = NodeFirewall(self, plan)
         self.interfaces = {name: Interface(lab, plug) for name, plug in plan.plugs.items()}
+        self.dhcp = HostDhcp(lab, plan)
         self._is_frozen = False
 
     def __repr__(self) -> str:
@@ -49,6 +51,11 @@ class Host(Node):
     def ip6(self) -> str | None:
         """Its first global IPv6 address."""
         return next((i.ip6 for i in self.interfaces.values() if i.ip6), None)
+
+    @property
+    def leased_nameservers(self) -> tuple[str, ...] | None:
+        """The IPv4 name servers that its leases name; None without DHCP, where it knows the lab's own."""
+        return self.dhcp.nameservers if self.dhcp.enabled else None
 
     @property
     def link(self) -> Interface:
@@ -89,6 +96,7 @@ class Host(Node):
         with self.lab.changing():
             before = [str(a) for a in plug.addresses]
             self.lab.apply(plug.renumber_ops(address))
+            self.lab.await_configured([plug] if plug.dhcp is not None else [])
             after = [str(a) for a in plug.addresses]
             gone = " ".join(a for a in before if a not in after)
             new = " ".join(a for a in after if a not in before)
@@ -163,7 +171,7 @@ class Host(Node):
                 return
             ops = plug.remove_default_ops()
             plug.metric = None
-            self.lab.apply(ops)
+            self.lab.apply(ops + plug.client_ops())
             self._tell(plug, "default_route", "lost its default route", metric=None)
 
     def set_metric(self, interface: str | Interface, metric: int) -> None:
@@ -216,6 +224,9 @@ class Host(Node):
             except BaseException:
                 self._is_frozen = before
                 raise
+            for plug in self.plan.plugs.values():
+                if plug.dhcp is not None:
+                    plug.dhcp.frozen = frozen
             kind = "frozen" if frozen else "thawed"
             self.lab.log_event(kind, self.name, f"{self.name} {kind}: {count} processes", processes=count)
 

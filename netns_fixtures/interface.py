@@ -154,6 +154,7 @@ class Interface:
             self._tell(
                 *(("carrier_back", "has its carrier back") if on else ("carrier_lost", "lost its carrier"))
             )
+            self.lab.await_configured([self.plug] if self.plug.dhcp is not None else [])
 
     def condition(
         self,

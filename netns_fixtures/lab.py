@@ -7,6 +7,7 @@ import socket
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
+from netns_fixtures.dhcp.config import DhcpClient, DhcpConfig
 from netns_fixtures.dns.handle import LabDns
 from netns_fixtures.errors import TopologyError
 from netns_fixtures.family import Family, IpSettings
@@ -70,6 +71,7 @@ class Lab(RunningLab, RegionVerbs):
         firewall: str | Firewall | None = None,
         mtu: int | None = None,
         port_mapping: str | Sequence[str] | None = None,
+        dhcp: bool | DhcpConfig | None = None,
         region: str | Region | None = None,
     ) -> Router:
         """A router: ``nat`` is a NatConfig or a preset (none, open, moderate, strict, cgnat, home, ...);
@@ -82,8 +84,9 @@ class Lab(RunningLab, RegionVerbs):
         ``ipv6_nat`` translates such a LAN's addresses: nptv6 or nat66.
         ``delay`` (seconds one way) and ``loss`` (0..1) impair its uplink. ``firewall`` is a preset's name,
         "captive-portal", or a Firewall; ``mtu``: bytes of the largest packet that it forwards. ``port_mapping``: what
-        hosts can ask it for ports with, of "pcp", "nat-pmp", "upnp", or "all". ``region``: where it is,
-        instead of ``upstream``. Raises TopologyError.
+        hosts can ask it for ports with, of "pcp", "nat-pmp", "upnp", or "all". ``dhcp``: its LAN has a DHCP
+        server (True, or a DhcpConfig), never one (False), or one as soon as a host asks (None). ``region``:
+        where it is, instead of ``upstream``. Raises TopologyError.
         """
         if not nat_config(nat).translates and nat64:
             nat = NatKind.OPEN  # what is translated to IPv4 comes from the router's own address
@@ -118,6 +121,8 @@ class Lab(RunningLab, RegionVerbs):
                 router.uplink.describe_mtu(mtu)
             if port_mapping is not None:
                 router.port_mapping.describe(port_mapping)
+            if dhcp is not None:
+                router.dhcp.describe(dhcp)
             return router
 
     def host(
@@ -127,6 +132,7 @@ class Lab(RunningLab, RegionVerbs):
         *,
         family: str | None = None,
         slaac: bool | Slaac = False,
+        dhcp: bool | DhcpClient = False,
         delay: float = 0.0,
         loss: float = 0.0,
         firewall: str | Firewall | None = None,
@@ -136,11 +142,13 @@ class Lab(RunningLab, RegionVerbs):
         hotspot}``.
 
         The first interface has the best default route. ``family`` is what it speaks of what the LANs offer: v4,
-        dual or v6; None is all. With ``slaac`` its kernel makes its IPv6 addresses of router advertisements.
+        dual or v6; None is all. With ``slaac`` its kernel makes its IPv6 addresses of router advertisements; with
+        ``dhcp`` it leases its IPv4 address from the router, and building waits for that.
         ``delay`` and ``loss`` impair every uplink; ``firewall`` is a preset's name or a Firewall, ``mtu`` bytes on
         every interface. Raises TopologyError.
         """
         listening = slaac if isinstance(slaac, Slaac) else Slaac() if slaac else None
+        asking = dhcp if isinstance(dhcp, DhcpClient) else DhcpClient() if dhcp else None
         asked = None if family is None else Family.parse(family)
         uplinks = uplink if isinstance(uplink, Mapping) else {"eth0": uplink}
         condition = LinkCondition(delay=delay, loss=loss)
@@ -149,8 +157,10 @@ class Lab(RunningLab, RegionVerbs):
             plans = {interface: self._require(router) for interface, router in uplinks.items()}
             for plan in plans.values():
                 check_options(firewall, mtu, offered(plan.lan.segment), portal=False)
-            host = Host(self, self.topology.add_host(name, plans, asked, listening))
+            host = Host(self, self.topology.add_host(name, plans, asked, listening, asking))
             self.hosts[name] = host
+            if asking is not None:
+                self.leasing.want()
             self._impair(host.interfaces.values(), condition)
             if firewall is not None:
                 host.firewall.describe(firewall)

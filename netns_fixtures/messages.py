@@ -126,6 +126,21 @@ class DumpNetfilter:
 
 
 @dataclass(frozen=True, slots=True)
+class ListenDhcp:
+    """Tell what happens to the lab's DHCP, as DhcpNews, to the socket sent along. Reply: None."""
+
+    lab: int
+
+
+@dataclass(frozen=True, slots=True)
+class DhcpLeases:
+    """Reply: list of DhcpLease, what the server at interface ``index`` has granted."""
+
+    lab: int
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
 class Probe:
     """Reply: tuple of ``doctor.Feature``."""
 
@@ -142,6 +157,8 @@ Request = (
     | Freeze
     | WireStats
     | DumpNetfilter
+    | ListenDhcp
+    | DhcpLeases
     | Probe
 )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from netns_fixtures.dhcp.steps import RunDhcpClient, ServeDhcp, TellDhcpClient
 from netns_fixtures.link import LinkCondition
 
 
@@ -230,6 +231,9 @@ Op = (
     | AddNat64
     | SplitFrames
     | Advertise
+    | ServeDhcp
+    | RunDhcpClient
+    | TellDhcpClient
     | Splice
     | SetCondition
     | SetQdisc

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from netns_fixtures.dhcp.config import DhcpClient
 from netns_fixtures.nat import NatConfig, NatKind
 from netns_fixtures.nat.rules import NatRules
 from netns_fixtures.nat64.plan import Nat64Plan
@@ -45,6 +46,7 @@ class HostPlan:
     node: int
     plugs: dict[str, Plug] = field(default_factory=dict)
     slaac: Slaac | None = None
+    dhcp: DhcpClient | None = None
 
 
 def ancestors(router: RouterPlan | None) -> Iterator[RouterPlan]:

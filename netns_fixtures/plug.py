@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from netns_fixtures.addressing import AddressPool
+from netns_fixtures.dhcp.plan import DhcpPlan, serving
+from netns_fixtures.dhcp.plugged import PluggedClient
 from netns_fixtures.errors import TopologyError
 from netns_fixtures.family import Family
 from netns_fixtures.ops import AddAddress, AddRoute, Op, RemoveAddress, RemoveRoute, SetLink, SetSysctls
@@ -32,6 +34,8 @@ class Segment:
     ula: AddressPool | None = None
     #: What its router advertises; None: nobody does, or there is no IPv6.
     ra: RaPlan | None = None
+    #: The DHCP server of its router; None: there is no router, or no IPv4.
+    dhcp: DhcpPlan | None = None
 
     def pool(self, ip: str) -> AddressPool | None:
         """The pool of an address's family; of two IPv6 subnets the one that it lies in."""
@@ -61,14 +65,22 @@ class Segment:
         """Advertise what there is now, if somebody does."""
         return self.ra.ops(self.prefixes) if self.ra is not None else []
 
+    def dhcp_ops(self) -> list[Op]:
+        """Serve what there is now by DHCP, if somebody does."""
+        return self.dhcp.ops(self.v4) if self.dhcp is not None else []
+
 
 @dataclass(frozen=True, slots=True)
 class Assigned:
-    """An address with its prefix length in bits. ``leased`` ones come from the segment's pool."""
+    """An address with its prefix length in bits. ``leased`` ones come from the segment's pool.
+
+    ``learnt``: a DHCP client got it, and looks after it.
+    """
 
     ip: str
     prefixlen: int
     leased: bool = True
+    learnt: bool = False
 
     def __str__(self) -> str:
         return f"{self.ip}/{self.prefixlen}"
@@ -102,13 +114,16 @@ class Plug:
     dropped: list[Assigned] = field(default_factory=list)
     #: Its IPv6 addresses and routes are made by the kernel, of router advertisements.
     slaac: bool = False
+    #: Its IPv4 address and routes are those that a DHCP client gets.
+    dhcp: PluggedClient | None = None
 
     @property
     def pools(self) -> tuple[AddressPool, ...]:
         """The subnets of the segment that it is given addresses of, IPv4 first."""
-        versions = (pool.network.version for pool in self.segment.pools)
-        wanted = (self.family.speaks(version) and not (self.slaac and version == 6) for version in versions)
-        return tuple(pool for pool, want in zip(self.segment.pools, wanted, strict=True) if want)
+        own = {6} if self.slaac else set()
+        own |= {4} if self.dhcp is not None else set()
+        versions = ((pool, pool.network.version) for pool in self.segment.pools)
+        return tuple(pool for pool, version in versions if self.family.speaks(version) and version not in own)
 
     def ip(self, version: int) -> str | None:
         """The first address of a family."""
@@ -175,13 +190,15 @@ class Plug:
                 if pool is not None:
                     pool.release(address.ip)
             self.routes = []  # so that a later change of the network brings back those that it needs
-            return [SetLink(self.node, self.index, up=True)]
+            return [SetLink(self.node, self.index, up=True), *self.link_ops()]
         self.addresses += dropped
+        mine = (a for a in self.addresses if not a.learnt)
         return [
             SetLink(self.node, self.index, up=True),
-            *(AddAddress(self.node, self.index, a.ip, a.prefixlen) for a in self.addresses),
+            *(AddAddress(self.node, self.index, a.ip, a.prefixlen) for a in mine),
             *self.default_ops(),
             *(AddRoute(self.node, *route, self.index) for route in self.routes),
+            *self.link_ops(),
         ]
 
     def down_ops(self, *, keep_addresses: bool = True) -> list[Op]:
@@ -189,16 +206,17 @@ class Plug:
         self.up = False
         down = SetLink(self.node, self.index, up=False)
         if keep_addresses:
-            return [down]
+            return [down, *self.link_ops()]
         self.dropped += [a for a in self.addresses if ":" in a.ip]
         self.addresses = [a for a in self.addresses if ":" not in a.ip]
         keep = "net/ipv6/conf/all/keep_addr_on_down"
-        return [SetSysctls(self.node, ((keep, "0"),)), down, SetSysctls(self.node, ((keep, "1"),))]
+        forgetful, mindful = (SetSysctls(self.node, ((keep, value),)) for value in "01")
+        return [forgetful, down, mindful, *self.link_ops()]
 
     def carrier_ops(self, on: bool) -> list[Op]:
         """The far end of the cable goes down or up: admin state, addresses and routes stay."""
         self.carrier = on
-        return [SetLink(FABRIC, self.port, up=on)]
+        return [SetLink(FABRIC, self.port, up=on), *self.link_ops()]
 
     def replug_ops(self, segment: Segment) -> list[Op]:
         """Pull the cable, plug it in elsewhere, and do what DHCP does: new addresses, new default route."""
@@ -206,7 +224,7 @@ class Plug:
         if self.slaac:
             ops += self.ipv6_ops(False)  # the kernel alone would go on with the old LAN's addresses
         ops += self.remove_default_ops()
-        ops += self.release_ops(self.addresses)
+        ops += self.release_ops([a for a in self.addresses if not a.learnt])
         self.segment = segment
         ops.append(SetLink(FABRIC, self.spliced or self.port, master=segment.bridge))
         if self.carrier:
@@ -215,7 +233,9 @@ class Plug:
             if segment.ra is not None:
                 ops += segment.ra.begin(segment.prefixes)
             ops += self.ipv6_ops(True)
-        return ops + self.lease_ops() + self._defaults_if_up()
+        if self.dhcp is not None and segment.dhcp is not None and segment.v4 is not None:
+            ops += segment.dhcp.begin(segment.v4)
+        return ops + self.lease_ops() + self._defaults_if_up() + self.link_ops()
 
     def ipv6_ops(self, on: bool) -> list[Op]:
         """Forget what the kernel learnt of advertisements, or begin anew by soliciting one."""
@@ -228,6 +248,14 @@ class Plug:
     def renumber_ops(self, address: str | None = None) -> list[Op]:
         """A new leased address in the same subnet; the old one of that family is gone. Routes come back."""
         pools = [p for p in self.pools if address is None or p is self.segment.pool(address)]
+        if self.dhcp is not None and (address is None or ":" not in address):
+            plan = self.segment.dhcp
+            anew = plan.let_anew_ops(self, address) if plan is not None else []
+            anew += self.link_ops()
+            if not pools:
+                return anew
+        else:
+            anew = []
         if not pools and self.slaac:
             raise TopologyError(
                 f"{self.owner} {self.name} configures itself: use host.rotate_privacy_address(), or"
@@ -250,14 +278,25 @@ class Plug:
             *(a for a in self.addresses if a.leased and a not in new),
             *(a for a in extra if not a.leased),
         ]
-        return ops + self._defaults_if_up()
+        return ops + self._defaults_if_up() + anew
 
     def move_subnet_ops(self) -> list[Op]:
         """The segment has new subnets: leave the old leases (the pools are new), take new ones."""
         old = [a for a in self.addresses if a.leased]
         ops: list[Op] = [RemoveAddress(self.node, self.index, a.ip, a.prefixlen) for a in old]
         self.addresses = [a for a in self.addresses if not a.leased]
-        return ops + self.lease_ops() + self._defaults_if_up()
+        return ops + self.lease_ops() + self._defaults_if_up() + self.link_ops()
+
+    def move_v4_ops(self, leaving: AddressPool) -> list[Op]:
+        """The segment has another IPv4 subnet: leave the leases of the old one, take a new one."""
+        old = [a for a in self.addresses if a.leased and ipaddress.ip_address(a.ip) in leaving.network]
+        ops: list[Op] = [RemoveAddress(self.node, self.index, a.ip, a.prefixlen) for a in old]
+        self.addresses = [a for a in self.addresses if a not in old]
+        pool = self.segment.v4
+        if old and pool is not None:
+            ops += self._assign(Assigned(pool.allocate(), pool.prefixlen))
+            self.addresses.insert(0, self.addresses.pop())
+        return ops + self._defaults_if_up()
 
     def move_prefix_ops(self, leaving: AddressPool) -> list[Op]:
         """The segment has another IPv6 subnet: leave the leases of the old one, take a new one."""
@@ -281,7 +320,26 @@ class Plug:
         ops = self._defaults_if_up() + gone
         if self.slaac:  # the next advertisement moves the route
             ops += [self.sysctl_op("ra_defrtr_metric", str(metric)), *self.segment.ra_ops()]
-        return ops
+        return ops + self.client_ops()
+
+    def client_ops(self) -> list[Op]:
+        """Begin to ask for an address, where that is its way, or go on with the metric that it has now."""
+        return self.dhcp.run_ops(self) if self.dhcp is not None else []
+
+    def link_ops(self) -> list[Op]:
+        """Tell the DHCP client what its link is now; one that is up may be another one."""
+        return self.dhcp.link_ops(self) if self.dhcp is not None else []
+
+    @property
+    def awaits_lease(self) -> bool:
+        """Whether a DHCP server should give it an address any moment."""
+        asks = self.dhcp is not None and not self.dhcp.frozen and self.up and self.carrier
+        return asks and serving(self.segment) is not None
+
+    def learn(self, address: Assigned | None) -> None:
+        """The DHCP client has this address now, and no other."""
+        kept = [a for a in self.addresses if not a.learnt]
+        self.addresses = kept if address is None else [address, *kept]
 
     def add_ops(self, assigned: Assigned) -> list[Op]:
         """An address set by hand, besides the leased one."""
@@ -310,7 +368,7 @@ class Plug:
         if self.metric is None:
             return []
         routes = []
-        if self.segment.v4 is not None and self.ip(4):
+        if self.segment.v4 is not None and self.ip(4) and self.dhcp is None:
             routes.append((DEFAULT_V4, self.segment.v4.gateway))
         if self.segment.v6 is not None and self.ip(6) and not self.slaac:
             routes.append((DEFAULT_V6, self.segment.v6.gateway))

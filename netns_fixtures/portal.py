@@ -7,8 +7,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from netns_fixtures.dhcp.plan import ROUTER_ADDRESS
 from netns_fixtures.errors import TopologyError
 from netns_fixtures.node_firewall import NodeFirewall
+from netns_fixtures.ops import Op
 from netns_fixtures.portal_pages import STATUSES
 from netns_fixtures.portal_rules import PORT, PortalRules
 from netns_fixtures.service import ServiceProcess
@@ -79,6 +81,7 @@ class CaptivePortal:
             self.start()
             self.wait_started()
             self._set(PortalRules(reject=reject))
+            self._lab.apply(self._announce_ops())
             page = f" at {location}" if location else ""
             text = f"{self._node.name} has a captive portal now ({status}{page})"
             self._tell("portal_on", text, status=status, location=location)
@@ -90,6 +93,7 @@ class CaptivePortal:
             self._firewall.set_portal(None)
             self._rules = None
             self._stop()
+            self._lab.apply(self._announce_ops())
             self._tell("portal_off", f"{self._node.name} has no captive portal any more")
 
     def release(self, guest: Node | str | None = None) -> None:
@@ -125,6 +129,7 @@ class CaptivePortal:
         """From the start of a lab that is not built yet."""
         self._rules = PortalRules()
         self._firewall.describe_portal(self._rules)
+        self._lab.topology.pending += self._announce_ops()
         self._lab.add_service(self, at_build=True)
 
     def start(self) -> None:
@@ -143,6 +148,15 @@ class CaptivePortal:
             self._process.close()
 
     # -- inside
+
+    def _announce_ops(self) -> list[Op]:
+        """Let DHCP say where it is (RFC 8910), from the next lease or renewal on."""
+        segment = self._lab.topology.routers[self._node.name].lan.segment
+        if segment.dhcp is None:
+            return []
+        page = self._location or f"http://{ROUTER_ADDRESS}/"
+        segment.dhcp.portal = page if self._rules is not None else ""
+        return segment.dhcp_ops()
 
     def _set(self, rules: PortalRules) -> None:
         self._firewall.set_portal(rules)

@@ -19,7 +19,7 @@ def renumber_lan_ops(topology: Topology, router: RouterPlan, subnet: str | None)
     """First the router, then everybody on its LAN, then the routes of the others. Raises TopologyError."""
     segment = router.lan.segment
     if segment.v4 is not None:
-        network = _next_network(topology, router, segment.v4, subnet)
+        network = next_network(topology, router, segment.v4, subnet)
     elif subnet:
         raise TopologyError(f"{router.name} has no IPv4 LAN to give {subnet}; renumber() changes its IPv6")
     guests = [plug for plug in topology.plugs() if plug.segment is segment and plug is not router.lan]
@@ -30,7 +30,7 @@ def renumber_lan_ops(topology: Topology, router: RouterPlan, subnet: str | None)
         segment.v4 = AddressPool(network)
     if segment.v6 is not None:
         replace_prefix(topology, router, "deprecated")
-    ops += gateway_ops(router.lan)
+    ops += gateway_ops(router.lan) + segment.dhcp_ops()
     for plug in guests:
         ops += plug.move_subnet_ops()
     for inner in topology.routers.values():
@@ -39,9 +39,10 @@ def renumber_lan_ops(topology: Topology, router: RouterPlan, subnet: str | None)
     return ops + nat6_ops(router, replace=True) + topology.sync_routes() + segment.ra_ops()
 
 
-def _next_network(
+def next_network(
     topology: Topology, router: RouterPlan, present: AddressPool, subnet: str | None
 ) -> IPv4Network:
+    """The subnet that the caller chose, or the next one of the kind of the present one. Raises TopologyError."""
     if subnet:
         return _claimed(topology, router, subnet)
     carrier = present.network.overlaps(CARRIER_V4)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from netns_fixtures.dhcp.handle import DhcpService
 from netns_fixtures.interface import Interface
 from netns_fixtures.nat.handle import Nat
 from netns_fixtures.nat64.handle import Nat64
@@ -34,6 +35,7 @@ class Router(Node):
         self.firewall = NodeFirewall(self, plan)
         self.portal = CaptivePortal(self, self.firewall)
         self.port_mapping = PortMapping(lab, plan)
+        self.dhcp = DhcpService(lab, plan)
         self.ra = RouterAdvertisements(lab, plan) if plan.lan.segment.ra else None
         self.uplink = Interface(lab, plan.wan)
         self.downlink = Interface(lab, plan.lan)

@@ -38,8 +38,9 @@ def _outsides(router: RouterPlan) -> list[str]:
 
 def _lan_routes(topology: Topology, router: RouterPlan) -> Iterator[Route]:
     """Who must know the way to a router's LAN: (the plug that leads there, destination, next hop)."""
-    v4 = router.lan.segment.v4
+    v4, dhcp = router.lan.segment.v4, router.lan.segment.dhcp
     networks = [(str(v4.network), 4)] if v4 is not None else []
+    networks += [(str(old), 4) for old in dhcp.retired] if dhcp is not None else []
     networks += [(network, 6) for network in routed_prefixes(router)]
     for network, version in networks:
         child = router

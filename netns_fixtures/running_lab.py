@@ -7,11 +7,13 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from netns_fixtures.client import Agent, shared_agent
+from netns_fixtures.dhcp.news import LabLeasing
+from netns_fixtures.dhcp.waiting import await_leases
 from netns_fixtures.errors import AgentDied, LabClosed
 from netns_fixtures.events import EventLog, LabEvent
 from netns_fixtures.features import Capabilities
@@ -47,6 +49,7 @@ class RunningLab:
         self._lock = threading.RLock()
         self._agent: Agent | None = None
         self._services = LabServices()
+        self.leasing = LabLeasing(self)
         self._closed = False
         self._impaired = False
         #: The thread that carries out a verb now, and when it began.
@@ -185,6 +188,10 @@ class RunningLab:
 
     def await_configured(self, plugs: Iterable[Plug]) -> None:
         """Wait until those of these interfaces that configure themselves have done so. Raises LabError."""
+        plugs = list(plugs)
+        leasing = [plug for plug in plugs if plug.dhcp is not None]
+        if leasing:
+            await_leases(self, leasing)
         listening = [plug for plug in plugs if plug.slaac]
         if listening:
             from netns_fixtures.ra.waiting import (
@@ -218,6 +225,10 @@ class RunningLab:
         verb = self._verb  # of another thread, perhaps: that one's time is not ours
         began = verb[1] if verb is not None and verb[0] == threading.get_ident() else None
         return self._log.emit(kind, node, text, at=began, **data)
+
+    def log_news(self, at: float, kind: str, node: str, text: str, data: Mapping[str, Any]) -> LabEvent:
+        """Record what happened by itself at a time (``time.monotonic()``), also while a verb is carried out."""
+        return self._log.emit(kind, node, text, at=at, **data)
 
     def wire_seed(self, node: str, interface: str) -> int:
         """The seed of one link: the same lab seed and names give the same, whatever else is in the lab."""

@@ -27,6 +27,8 @@ from netns_fixtures.addressing import (
 )
 from netns_fixtures.backbone import Backbone, RegionLink
 from netns_fixtures.cabling import Cabling
+from netns_fixtures.dhcp.config import DhcpClient
+from netns_fixtures.dhcp.plan import DhcpPlan
 from netns_fixtures.errors import TopologyError
 from netns_fixtures.family import Family, IpSettings
 from netns_fixtures.names import check_interface_name, check_node_name
@@ -97,6 +99,8 @@ class Topology(Cabling):
         router = RouterPlan(name, node, config, lan, wan, upstream, kind=nat_label(nat))
         self.routers[name] = router
         self.pending += [*ops, *claim_ops(router)]
+        if v4 is not None:
+            segment.dhcp = DhcpPlan(node, lan.index, lan.name, lan.mac)
         if prefixes is not None:
             router.prefixes = prefixes
             segment.ra = RaPlan(node, router.lan.index, router.lan.mac)
@@ -136,6 +140,7 @@ class Topology(Cabling):
         uplinks: Mapping[str, RouterPlan],
         family: Family | None = None,
         slaac: Slaac | None = None,
+        dhcp: DhcpClient | None = None,
     ) -> HostPlan:
         """A host with interfaces by name; the first has the lowest metric. ``family`` None: what the LANs speak."""
         self._check_name(name)
@@ -149,8 +154,10 @@ class Topology(Cabling):
             check_offered(name, family, router.lan.segment)
         if slaac and family is Family.V4:
             raise TopologyError(f"{name!r} has family='v4', and slaac is of IPv6; leave one out")
+        if dhcp and family is Family.V6:
+            raise TopologyError(f"{name!r} has family='v6', and dhcp is of IPv4; leave one out")
         more = V4_ONLY if family is Family.V4 else slaac.sysctls(secret_of(name)) if slaac else ()
-        host = HostPlan(name, self.add_node(name, HOST + more), slaac=slaac)
+        host = HostPlan(name, self.add_node(name, HOST + more), slaac=slaac, dhcp=dhcp)
         for number, (interface, router) in enumerate(uplinks.items(), 1):
             plug, ops = self.add_uplink(
                 host.node,
@@ -160,10 +167,11 @@ class Topology(Cabling):
                 metric=METRIC_STEP * number,
                 family=family or Family.DUAL,
                 slaac=slaac is not None,
+                dhcp=dhcp,
             )
             host.plugs[interface] = plug
             self.pending += ops
-            if plug.slaac:
+            if plug.slaac or plug.dhcp:
                 self.unconfigured.append(plug)
         self.hosts[name] = host
         return host

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from netns_fixtures.agent.ends import switch_off_checksum_offload
 from netns_fixtures.agent.freezer import freeze, thaw
+from netns_fixtures.agent.leasing import Leasing
 from netns_fixtures.agent.neighbours import queue_patience
 from netns_fixtures.agent.netlink import NetlinkSocket, set_qdisc
 from netns_fixtures.agent.netns import NetworkNamespace, write_sysctl
@@ -15,6 +16,7 @@ from netns_fixtures.agent.nft import RuleLoader
 from netns_fixtures.agent.processes import LabProcesses
 from netns_fixtures.agent.rings import RingInTheMaking
 from netns_fixtures.agent.wires import Wires
+from netns_fixtures.dhcp.steps import RunDhcpClient, ServeDhcp, TellDhcpClient
 from netns_fixtures.errors import CommandFailed, LabError
 from netns_fixtures.messages import Spawn
 from netns_fixtures.nat64.process import Nat64Process
@@ -38,18 +40,27 @@ from netns_fixtures.ops import (
 from netns_fixtures.ra.sender import Advertisers
 
 LOOPBACK = 1
+#: The node that holds the cables.
+FABRIC = 0
 
 
 class AgentLab:
     """Everything of one lab; closing it lets all go."""
 
     def __init__(
-        self, number: int, name: str, wires: Wires, advertisers: Advertisers, ping_groups: str
+        self,
+        number: int,
+        name: str,
+        wires: Wires,
+        advertisers: Advertisers,
+        leasing: Leasing,
+        ping_groups: str,
     ) -> None:
         self._number = number
         self._name = name
         self._wires = wires
         self._advertisers = advertisers
+        self._leasing = leasing
         self._ping_groups = ping_groups
         self._nodes: dict[int, NetworkNamespace] = {}
         self._rules: dict[int, RuleLoader] = {}
@@ -115,6 +126,7 @@ class AgentLab:
     def freeze(self, node: int, *, frozen: bool) -> int:
         """Stop every process of a node, or let them go on; returns how many they are."""
         network = self._node(node).fd
+        self._leasing.freeze(self._number, node, frozen=frozen)
         if self._processes is None:
             return 0
         return (freeze if frozen else thaw)(network, self._processes.init_pid)
@@ -129,6 +141,7 @@ class AgentLab:
             self._processes.kill()
             self._processes = None
         self._advertisers.remove(self._number)
+        self._leasing.remove(self._number)
         while self._translators:
             self._translators.pop().close()
         while self._rings:
@@ -175,6 +188,9 @@ class AgentLab:
                 batch.collect()
                 self._enter(op.node)
                 self._advertisers.change(self._number, op)
+            case ServeDhcp() | RunDhcpClient() | TellDhcpClient():
+                batch.collect()
+                self._leasing.change(self._number, self._node(op.node), self._node(FABRIC), op)
             case SetQdisc():
                 batch.collect()
                 set_qdisc(self._node(op.node).netlink, op)

@@ -14,14 +14,17 @@ from typing import Any
 from netns_fixtures.agent import rights
 from netns_fixtures.agent.child import raise_file_limit
 from netns_fixtures.agent.labs import AgentLab
+from netns_fixtures.agent.leasing import Leasing
 from netns_fixtures.agent.wires import Wires
 from netns_fixtures.errors import LabError
 from netns_fixtures.messages import (
     Apply,
     CloseLab,
+    DhcpLeases,
     DumpNetfilter,
     Freeze,
     Hello,
+    ListenDhcp,
     OpenLab,
     OpenNamespace,
     OpenSocket,
@@ -61,6 +64,7 @@ class Server:
         self._opened = 0
         self._wires = Wires()
         self._advertisers = Advertisers()
+        self._leasing = Leasing()
         self._mode = ""
 
     def run(self) -> None:
@@ -87,18 +91,24 @@ class Server:
         poll.register(self._channel, select.POLLIN)
         poll.register(self._parent, select.POLLIN)
         poll.register(self._advertisers, select.POLLIN)
+        self._leasing.register(poll)
         patience = _IDLE_MS
         while True:
             idle = bool(self._stopped) and not self._labs
-            # Without a lab nobody advertises.
-            ready = {fd for fd, _events in poll.poll(patience if idle else self._advertisers.wait_ms())}
+            # Without a lab nobody advertises, and nobody asks for an address.
+            ready = {fd for fd, _events in poll.poll(patience if idle else self._wait_ms())}
             self._advertisers.serve()
             ready.discard(self._advertisers.fileno())
+            self._leasing.serve(ready)
             if ready:
                 return self._parent not in ready
             if idle:
                 self._stopped.popleft().release()
                 patience = _NEXT_MS
+
+    def _wait_ms(self) -> int | None:
+        times = (self._advertisers.wait_ms(), self._leasing.wait_ms())
+        return min((each for each in times if each is not None), default=None)
 
     def _serve(self, request: Request, fds: list[int]) -> None:
         out: list[int] = []
@@ -149,6 +159,11 @@ class Server:
                 return self._wires.stats(request.lab, request.link), []
             case DumpNetfilter():
                 return self._lab(request.lab).dump_netfilter(request.node, request.kind, request.body), []
+            case ListenDhcp():
+                self._leasing.listen(request.lab, fds[0])
+                return None, []
+            case DhcpLeases():
+                return self._leasing.leases(request.lab, request.index), []
             case Probe():
                 from netns_fixtures.agent import probes  # only the doctor needs it
 
@@ -158,7 +173,7 @@ class Server:
         self._opened += 1
         groups = _ALL_GROUPS if self._mode == "root" else f"{os.getegid()} {os.getegid()}"
         self._labs[self._opened] = AgentLab(
-            self._opened, request.name, self._wires, self._advertisers, groups
+            self._opened, request.name, self._wires, self._advertisers, self._leasing, groups
         )
         return self._opened
 

@@ -383,5 +383,3 @@ class LeaseClient:
 
 
 _ASKING = (State.REQUESTING, State.REBOOTING, State.RENEWING, State.REBINDING)
-
-

@@ -112,7 +112,7 @@ def arp_claims(frame: bytes, ip: str, mac: bytes) -> bool:
     if (hardware, protocol, hlen, plen) != (1, ETH_IP, 6, 4) or sender == mac:
         return False
     packed = ipaddress.IPv4Address(ip).packed
-    return sender_ip == packed or (sender_ip == bytes(4) and target_ip == packed)
+    return bool(sender_ip == packed or (sender_ip == bytes(4) and target_ip == packed))
 
 
 def _arp(mac: bytes, sender: bytes, target: bytes) -> bytes:

@@ -59,11 +59,6 @@ class Granted:
         """The default router, "" for none."""
         return next((gateway for destination, gateway in self.routes if destination == _DEFAULT_ROUTE), "")
 
-    def same_network(self, other: Granted) -> bool:
-        """Whether an interface needs no change from one to the other."""
-        mine, theirs = (x.ip, x.prefixlen, x.routes, x.mtu), (other.ip, other.prefixlen, other.routes, other.mtu)
-        return mine == theirs
-
 
 def granted(message: Message, since: float) -> Granted:
     """The lease in an OFFER or ACK. Raises DhcpMalformed for one that no host could use."""
@@ -116,4 +111,6 @@ def _is_usable(ip: str) -> bool:
     if not ip:
         return False
     parsed = ipaddress.IPv4Address(ip)
-    return not (parsed.is_multicast or parsed.is_loopback or int(parsed) >= 0xF000_0000 or parsed.packed[0] == 0)
+    return not (
+        parsed.is_multicast or parsed.is_loopback or int(parsed) >= 0xF000_0000 or parsed.packed[0] == 0
+    )

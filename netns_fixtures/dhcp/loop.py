@@ -166,7 +166,7 @@ class DhcpLoop:
             port.serve(now)
         except Exception:  # a bug of ours must not end the agent, and every lab with it
             why = traceback.format_exc()
-            self._channel(key[0]).put(DhcpNews(key[1], "failed", data={"why": why}))
+            self._channel(key[0]).put(DhcpNews(key[1], "failed", now, data={"why": why}))
         self._watch(key)
 
     def _watch(self, key: Key) -> None:
@@ -189,5 +189,3 @@ class DhcpLoop:
 
     def _channel(self, lab: int) -> _Channel:
         return self._channels.setdefault(lab, _Channel())
-
-

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from netns_fixtures.ops import Op
     from netns_fixtures.plug import Plug, Segment
 
+#: Stands for the router's address in the URI of its captive portal.
+ROUTER_ADDRESS = "{router}"
 #: "off": nobody asked for it yet; "never": there is none, on purpose; "on"; "silent": it stopped, like a crash.
 State = Literal["off", "never", "on", "silent"]
 
@@ -49,9 +51,7 @@ class DhcpPlan:
         self.state = "on"
         return self.ops(pool)
 
-    def ops(
-        self, pool: AddressPool | None, *, forget: Sequence[str] = (), reset: bool = False
-    ) -> list[Op]:
+    def ops(self, pool: AddressPool | None, *, forget: Sequence[str] = (), reset: bool = False) -> list[Op]:
         """Serve this from now on. Raises TopologyError for a range that the subnet does not have."""
         if pool is None or self.state in ("off", "never"):
             return []
@@ -66,7 +66,7 @@ class DhcpPlan:
             kept=tuple(pool.address(n) for n in sorted(pool.used)),
             state=self.state,
             exhausted=self.exhausted,
-            portal=self.portal,
+            portal=self.portal.replace(ROUTER_ADDRESS, pool.gateway),
         )
         return [ServeDhcp(self.node, self.index, self.name, self.mac, service, tuple(forget), reset)]
 
@@ -79,7 +79,9 @@ class DhcpPlan:
             others = {mac: ip for mac, ip in self.config.reservations.items() if mac != plug.mac}
             parsed = ipaddress.ip_address(address)
             if parsed not in pool.network or address in others.values() or address == pool.gateway:
-                raise TopologyError(f"{plug.segment.name} cannot let {address}: outside of its subnet, or taken")
+                raise TopologyError(
+                    f"{plug.segment.name} cannot let {address}: outside of its subnet, or taken"
+                )
             self.config = replace(self.config, reservations={**others, plug.mac: str(parsed)})
         return self.ops(pool, forget=[plug.mac])
 

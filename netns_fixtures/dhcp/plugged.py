@@ -1,4 +1,4 @@
-"""The client of one interface as a description, and what its plug needs for it. Pure."""
+"""The client of one interface as the test process knows it: how it asks, and what it was heard to have. Pure."""
 
 from __future__ import annotations
 
@@ -6,19 +6,36 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from netns_fixtures.dhcp.config import DhcpClient
-from netns_fixtures.dhcp.steps import Event, RunDhcpClient, TellDhcpClient
+from netns_fixtures.dhcp.steps import DhcpNews, Event, RunDhcpClient, TellDhcpClient
 
 if TYPE_CHECKING:
+    from netns_fixtures.dhcp.lease import Granted
     from netns_fixtures.ops import Op
     from netns_fixtures.plug import Plug
+
+_BOUND = "bound"
 
 
 @dataclass(slots=True, eq=False)
 class PluggedClient:
-    """How it asks, and how often it was told something: only news of that number are news."""
+    """``epoch``: how often it was told something; news of an earlier one are old."""
 
     settings: DhcpClient
     epoch: int = 0
+    state: str = "off"
+    lease: Granted | None = None
+    #: Its host stands still, and it with the host.
+    frozen: bool = False
+    _heard: int = 0
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether a server has granted or confirmed its address since it was told something last."""
+        return self.state == _BOUND and self._heard == self.epoch
+
+    def hear(self, news: DhcpNews) -> None:
+        """What the agent says of it."""
+        self.state, self.lease, self._heard = news.state, news.lease, news.epoch
 
     def run_ops(self, plug: Plug) -> list[Op]:
         """Begin, or go on with the metric that the plug has now."""

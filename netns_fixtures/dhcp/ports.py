@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import socket
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -35,6 +36,7 @@ from netns_fixtures.dhcp.options import DhcpMalformed
 from netns_fixtures.dhcp.packet import CLIENT_PORT, SERVER_PORT, decode, encode
 from netns_fixtures.dhcp.sockets import (
     arp_socket,
+    control_socket,
     deaf_socket,
     frames,
     is_running,
@@ -100,7 +102,8 @@ class ServerPort:
         _transmit(self._raw, udp_frame(macs, ips, (SERVER_PORT, CLIENT_PORT), encode(answer.message)))
 
     def _tell(self, news: server.News) -> None:
-        self._publish(DhcpNews(self.step.index, news.kind, data={"mac": news.mac.hex(":"), **news.data}))
+        data = {"mac": news.mac.hex(":"), **news.data}
+        self._publish(DhcpNews(self.step.index, news.kind, time.monotonic(), data=data))
 
 
 class ClientPort:
@@ -120,6 +123,8 @@ class ClientPort:
         self._interface.metric = step.metric
         self._epoch = 0
         self._raw = packet_socket(step.name, ETH_IP, udp_filter(CLIENT_PORT))
+        fabric.enter()
+        self._far = control_socket()
         self._udp: socket.socket | None = None
         self._arp: socket.socket | None = None
         #: When to look again whether the link takes frames, and how long after that.
@@ -185,13 +190,13 @@ class ClientPort:
 
     def close(self) -> None:
         """Close the sockets; the interface stays as it is."""
-        for sock in (self._raw, self._udp, self._arp):
+        for sock in (self._raw, self._far, self._udp, self._arp):
             if sock is not None:
                 sock.close()
 
     def _look(self, now: float) -> None:
-        """Begin as soon as the link takes frames: a question that is lost costs a whole retry interval."""
-        if is_running(self._raw, self.step.name):
+        """Begin as soon as both ends take frames: a question that is lost costs a whole retry interval."""
+        if is_running(self._raw, self.step.name) and is_running(self._far, self.step.port_name):
             self._look_at = None
             self.machine.link_up(now)
         else:
@@ -267,13 +272,10 @@ class ClientPort:
         return False
 
     def _tell(self, told: Tell) -> None:
-        machine = self.machine
-        self._shown = (self._epoch, machine.state, machine.lease)
-        self._publish(
-            DhcpNews(
-                self.step.index, told.kind, self._epoch, str(machine.state), machine.lease, dict(told.data)
-            )
-        )
+        now, state, lease = time.monotonic(), self.machine.state, self.machine.lease
+        self._shown = (self._epoch, state, lease)
+        data = dict(told.data)
+        self._publish(DhcpNews(self.step.index, told.kind, now, self._epoch, str(state), lease, data))
 
 
 def _transmit(sock: socket.socket, frame: bytes) -> None:

@@ -61,9 +61,7 @@ class DhcpServer:
             self.table = LeaseTable(network, first, last)
             for lease in old or ():
                 if lease.state == "bound" and ipaddress.IPv4Address(lease.ip) in network:
-                    self.table.put(
-                        lease.client, lease.mac, lease.ip, "bound", lease.expires, lease.host_name
-                    )
+                    self.table.put(lease.client, lease.mac, lease.ip, "bound", lease.expires, lease.host_name)
         self.table.kept = frozenset(service.kept) | {service.address}
         self.table.reserved = {
             bytes.fromhex(mac.replace(":", "")): ip

@@ -61,6 +61,11 @@ def arp_socket(interface: str) -> socket.socket:
     return packet_socket(interface, ETH_ARP, b"")
 
 
+def control_socket() -> socket.socket:
+    """A socket of the namespace that is entered, to ask about its interfaces. Raises OSError."""
+    return socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+
+
 def deaf_socket(interface: str, ip: str, port: int) -> socket.socket:
     """A UDP socket that receives nothing: it sends, and keeps the kernel from answering "port unreachable".
 

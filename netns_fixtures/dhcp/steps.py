@@ -95,11 +95,12 @@ class DhcpLease:
 class DhcpNews:
     """What the agent tells of interface ``index``: of a client with its state, of a server without.
 
-    ``kind`` is "" where only the state changed.
+    ``kind`` is "" where only the state changed; ``time`` is ``time.monotonic()``.
     """
 
     index: int
     kind: str
+    time: float
     epoch: int = 0
     state: str = ""
     lease: Granted | None = None

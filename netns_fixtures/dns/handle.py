@@ -227,7 +227,9 @@ class LabDns:
     def addresses_for(self, node: Node) -> tuple[str, ...]:
         """Its addresses in the order in which a node should try them: first what a node without IPv4 can reach."""
         only_six = not getattr(node, "ip", "") and getattr(node, "ip6", None)
-        return (self.ip6, self.ip) if only_six else (self.ip, self.ip6)
+        leased = node.leased_nameservers
+        four = (self.ip,) if leased is None else leased
+        return (self.ip6, *four) if only_six else (*four, self.ip6)
 
     def files(self, node: Node) -> tuple[tuple[str, str], ...]:
         """What stands in the files about names of a node's processes; starts the server for them."""
