@@ -53,11 +53,6 @@ class Host(Node):
         return next((i.ip6 for i in self.interfaces.values() if i.ip6), None)
 
     @property
-    def leased_nameservers(self) -> tuple[str, ...] | None:
-        """The IPv4 name servers that its leases name; None without DHCP, where it knows the lab's own."""
-        return self.dhcp.nameservers if self.dhcp.enabled else None
-
-    @property
     def link(self) -> Interface:
         """Its first interface."""
         return next(iter(self.interfaces.values()))

@@ -111,11 +111,6 @@ class Node:
         """Addresses of the name server, best first: those in this node's /etc/resolv.conf."""
         return self.lab.dns.addresses_for(self)
 
-    @property
-    def leased_nameservers(self) -> tuple[str, ...] | None:
-        """The IPv4 name servers that DHCP names; None where the lab's own is known without asking."""
-        return None
-
     def spawn(
         self,
         argv: tuple[str, ...],

@@ -48,6 +48,13 @@ class HostPlan:
     slaac: Slaac | None = None
     dhcp: DhcpClient | None = None
 
+    @property
+    def leased_nameservers(self) -> tuple[str, ...]:
+        """The name servers that its leases name, in the order of the interfaces."""
+        clients = (plug.dhcp for plug in self.plugs.values())
+        leases = (client.lease for client in clients if client is not None)
+        return tuple(dict.fromkeys(ip for lease in leases if lease is not None for ip in lease.dns))
+
 
 def ancestors(router: RouterPlan | None) -> Iterator[RouterPlan]:
     """A router and all above it, up to the exchange."""

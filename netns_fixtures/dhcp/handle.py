@@ -72,7 +72,11 @@ class DhcpService:
             found = self.leases()
             if len(found) == count:
                 return found
-            if not self._lab.leasing.wait(seen, deadline - time.monotonic()):
+            left = deadline - time.monotonic()
+            # The end of a lease is no news: the server is asked again when the next one ends.
+            first = min((lease.expires_in for lease in found), default=left)
+            self._lab.leasing.wait(seen, max(0.0, min(left, first)))
+            if time.monotonic() >= deadline:
                 said = ", ".join(map(str, found)) or "nothing"
                 raise TimeoutError(f"{self._router.name} leases {said} after {timeout:g} s, not {count}")
 

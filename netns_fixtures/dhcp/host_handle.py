@@ -34,13 +34,6 @@ class HostDhcp:
         """Whether the host gets its IPv4 addresses by DHCP."""
         return self._plan.dhcp is not None
 
-    @property
-    def nameservers(self) -> tuple[str, ...]:
-        """The name servers that the leases name, in the order of the interfaces."""
-        clients = (plug.dhcp for plug in self._plan.plugs.values())
-        leases = (client.lease for client in clients if client is not None)
-        return tuple(dict.fromkeys(ip for lease in leases if lease is not None for ip in lease.dns))
-
     def state(self, interface: str | Interface | None = None) -> str:
         """off (no link), selecting, requesting, rebooting, checking, resting, bound, renewing, rebinding, stopped.
 

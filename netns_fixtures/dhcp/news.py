@@ -122,8 +122,11 @@ class LabLeasing:
     def _hear(self, news: DhcpNews) -> None:
         plug = self._plug(news.index)
         if news.state and plug.dhcp is not None:
+            before, lease = plug.dhcp.lease, news.lease
             plug.dhcp.hear(news)
-            lease = news.lease
+            mtu = lease.mtu if lease is not None else None
+            if mtu != (before.mtu if before is not None else None):
+                plug.mtu = mtu
             new = None if lease is None else Assigned(lease.ip, lease.prefixlen, leased=False, learnt=True)
             if new not in plug.addresses or new is None:
                 plug.learn(new)

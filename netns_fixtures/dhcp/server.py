@@ -37,7 +37,8 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """Something that a person would tell: ``kind`` is nak, declined, exhausted."""
+    """Something that a person would tell: ``kind`` is nak, declined, exhausted; "": a lease was granted or
+    given back, which its client tells."""
 
     kind: str
     mac: bytes
@@ -176,6 +177,7 @@ class DhcpServer:
         held = self.table.of(client, now)
         if held is not None and held.ip == message.ciaddr:
             self.table.free(held.ip)
+            self._on_news(News("", message.chaddr))
 
     # -- answers
 
@@ -191,6 +193,7 @@ class DhcpServer:
     ) -> Answer:
         lease = self.service.config.lease
         self.table.put(client, message.chaddr, ip, "bound", now + lease, _name(message))
+        self._on_news(News("", message.chaddr))
         reply = self._reply(message, Kind.ACK, ip, rapid=rapid)
         if message.ciaddr:  # it has its address, and hears what is sent there
             return Answer(reply, message.ciaddr, renewed_by or message.chaddr)

@@ -227,8 +227,8 @@ class LabDns:
     def addresses_for(self, node: Node) -> tuple[str, ...]:
         """Its addresses in the order in which a node should try them: first what a node without IPv4 can reach."""
         only_six = not getattr(node, "ip", "") and getattr(node, "ip6", None)
-        leased = node.leased_nameservers
-        four = (self.ip,) if leased is None else leased
+        host = self.lab.topology.hosts.get(node.name)
+        four = (self.ip,) if host is None or host.dhcp is None else host.leased_nameservers
         return (self.ip6, *four) if only_six else (*four, self.ip6)
 
     def files(self, node: Node) -> tuple[tuple[str, str], ...]:
