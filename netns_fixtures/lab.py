@@ -18,7 +18,7 @@ from netns_fixtures.ipv6_nat import Ipv6Nat
 from netns_fixtures.link import LinkCondition
 from netns_fixtures.link_engine import LinkEngine
 from netns_fixtures.nat import NatConfig, NatKind, nat_config
-from netns_fixtures.node_options import check_options, check_port_mapping
+from netns_fixtures.node_options import check_dhcp, check_options, check_port_mapping
 from netns_fixtures.offer import offered, router_family
 from netns_fixtures.ra.config import Slaac
 from netns_fixtures.regions import Region, RegionLinks, RegionVerbs
@@ -102,7 +102,9 @@ class Lab(RunningLab, RegionVerbs):
             parent = self._plan_of(upstream if region is None else self._place(region, upstream))
             # What is refused must be refused before anything is there: the name stays free.
             outside = (parent or self.topology.exchange).lan.segment
-            check_options(firewall, mtu, router_family(name, ip, ipv6, outside))
+            family_of_lan = router_family(name, ip, ipv6, outside)
+            check_options(firewall, mtu, family_of_lan)
+            check_dhcp(name, dhcp, family_of_lan)
             if port_mapping is not None:
                 check_port_mapping(name, port_mapping, nat)
             if nat == NatKind.CGNAT:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from netns_fixtures.dhcp.config import LAN_SIZE, DhcpConfig
 from netns_fixtures.errors import TopologyError
 from netns_fixtures.family import Family
 from netns_fixtures.firewall import CAPTIVE_PORTAL, Firewall, firewall_of
@@ -22,6 +23,14 @@ def check_options(
         firewall_of(firewall)
     if mtu is not None:
         check_mtu_of(mtu, family)
+
+
+def check_dhcp(name: str, dhcp: bool | DhcpConfig | None, family: Family) -> None:
+    """Raise TopologyError for a server on a LAN without IPv4, or a range that no new LAN has."""
+    if dhcp and not family.speaks(4):
+        raise TopologyError(f"the LAN of {name!r} has no IPv4, so it can have no DHCP server; leave dhcp out")
+    if isinstance(dhcp, DhcpConfig):
+        dhcp.numbers(LAN_SIZE)
 
 
 def check_port_mapping(name: str, protocols: str | Iterable[str], nat: str | NatConfig) -> None:

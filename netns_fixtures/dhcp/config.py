@@ -24,6 +24,8 @@ DECLINE_TIME = 600.0
 #: RFC 2131 section 4.1 says 4 s before the first retransmission, too long for a test: a 16th of it.
 RETRY_INTERVAL = 0.25
 MAX_RESERVATIONS = 1024
+#: A network of the size that every new LAN has.
+LAN_SIZE = ipaddress.IPv4Network("192.168.0.0/24")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _MAX_NAME = 253
 

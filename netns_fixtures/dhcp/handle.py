@@ -89,7 +89,6 @@ class DhcpService:
                 self._plan.state = "never"
             return
         if isinstance(dhcp, DhcpConfig):
-            dhcp.numbers(self._pool.network)  # type: ignore[arg-type]
             self._plan.config = dhcp
         self._lab.leasing.want()
         self._lab.topology.pending += self._plan.begin(self._pool)

@@ -323,6 +323,9 @@ def test_what_cannot_be_is_refused_before_anything_changes(world: World) -> None
     static = lab.host("static", uplink=world.home)
     with pytest.raises(TopologyError, match="describe it with dhcp=True"):
         static.dhcp.renew()
+    for options in ({"family": "v6", "dhcp": True}, {"dhcp": DhcpConfig(first=10, last=300)}):
+        with pytest.raises(TopologyError):
+            lab.router("six", **options)  # type: ignore[arg-type]
     six = lab.router("six", family="v6")
     with pytest.raises(TopologyError, match="no IPv4"):
         six.dhcp.change(lease=5)
