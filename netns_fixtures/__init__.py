@@ -20,6 +20,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from netns_fixtures.balance.handle import Balancer
     from netns_fixtures.dhcp.config import DhcpClient, DhcpConfig
     from netns_fixtures.ecn import Ecn
     from netns_fixtures.errors import (
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
 #: this package, too, and must start fast.
 _HOMES = {
     "AgentDied": "errors",
+    "Balancer": "balance.handle",
     "Block": "firewall",
     "CaptivePortal": "portal",
     "Firewall": "firewall",
@@ -91,6 +93,7 @@ _HOMES = {
 
 __all__ = [
     "AgentDied",
+    "Balancer",
     "Block",
     "Capabilities",
     "CaptivePortal",

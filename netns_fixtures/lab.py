@@ -7,6 +7,7 @@ import socket
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
+from netns_fixtures.balance.handle import Balancer, BalancerVerbs
 from netns_fixtures.dhcp.config import DhcpClient, DhcpConfig
 from netns_fixtures.dns.handle import LabDns
 from netns_fixtures.errors import TopologyError
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 
 @handle(also=("router", "host"))
-class Lab(RunningLab, RegionVerbs):
+class Lab(RunningLab, RegionVerbs, BalancerVerbs):
     """Hosts and routers around an internet exchange. A context manager; or call :meth:`close`.
 
     ``link_engine``: what impaired links are made of, "auto" (the wire), "wire" or "netem"; None is what the
@@ -50,6 +51,7 @@ class Lab(RunningLab, RegionVerbs):
         self.routers: dict[str, Router] = {}
         self.hosts: dict[str, Host] = {}
         self.regions: dict[str, Region] = {}
+        self.balancers: dict[str, Balancer] = {}
         self._region_links = RegionLinks(self)
         self.dns = LabDns(self)
 
@@ -190,7 +192,7 @@ class Lab(RunningLab, RegionVerbs):
             return [str(ipaddress.ip_address(host))]
         except ValueError:
             pass  # not a literal
-        node: Host | Router | None = self.hosts.get(host) or self.routers.get(host)
+        node = self.hosts.get(host) or self.routers.get(host) or self.balancers.get(host)
         if node is None:
             raise socket.gaierror(socket.EAI_NONAME, f"no host or router named {host!r} in lab {self.name}")
         return [ip for ip in (node.ip, node.ip6) if ip]

@@ -122,9 +122,10 @@ class LoadRules:
 
 @dataclass(frozen=True, slots=True)
 class FlushConntrack:
-    """Forget every tracked connection of the node."""
+    """Forget every tracked connection of the node, or those with a ``mark``."""
 
     node: int
+    mark: int = 0
 
 
 @dataclass(frozen=True, slots=True)

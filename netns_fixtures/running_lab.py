@@ -165,8 +165,8 @@ class RunningLab:
         with self._lock:
             self._check_open()
             pending = self.topology.take_pending()
-            limits = self.topology.limit_ops(changed=bool(pending or ops))
-            steps = (*pending, *ops, *limits)
+            derived = self.topology.derived_ops(changed=bool(pending or ops))
+            steps = (*pending, *ops, *derived)
             if not steps:
                 return
             first = self._agent is None

@@ -26,6 +26,7 @@ from netns_fixtures.addressing import (
     IPv4Network,
 )
 from netns_fixtures.backbone import Backbone, RegionLink
+from netns_fixtures.balance.rules import Balancers
 from netns_fixtures.cabling import Cabling
 from netns_fixtures.dhcp.config import DhcpClient
 from netns_fixtures.dhcp.plan import DhcpPlan
@@ -67,6 +68,7 @@ class Topology(Cabling):
         self.regions: dict[str, RouterPlan] = {}
         self.backbone = Backbone()
         self._limits = PathLimits()
+        self.balancers = Balancers()
         #: Interfaces that will configure themselves and have not been waited for.
         self.unconfigured: list[Plug] = []
         self.exchange = self._exchange()
@@ -84,7 +86,7 @@ class Topology(Cabling):
         ip: IpSettings = _PLAIN,
     ) -> RouterPlan:
         """A router behind another or at the exchange. ``carrier_lan``: its LAN is 100.64.0.0/10."""
-        self._check_name(name)
+        self.check_name(name)
         config = nat_config(nat)
         outside = (upstream or self.exchange).lan.segment
         check_addresses(name, config, outside)
@@ -143,7 +145,7 @@ class Topology(Cabling):
         dhcp: DhcpClient | None = None,
     ) -> HostPlan:
         """A host with interfaces by name; the first has the lowest metric. ``family`` None: what the LANs speak."""
-        self._check_name(name)
+        self.check_name(name)
         if not uplinks:
             raise TopologyError(
                 f"host {name!r} needs an uplink: a router, or a dict of interface name to router"
@@ -212,9 +214,12 @@ class Topology(Cabling):
         """Make the static routes of all routers what the description now needs."""
         return routes_ops(self)
 
-    def limit_ops(self, *, changed: bool) -> list[Op]:
-        """Make the routes that limit packets what the description now needs; called after every change."""
-        return self._limits.ops(self.routers.values(), changed=changed)
+    def derived_ops(self, *, changed: bool) -> list[Op]:
+        """Make what follows from the rest what it must be now: routes that limit packets, and balancers' rules.
+
+        Called after every change.
+        """
+        return [*self._limits.ops(self.routers.values(), changed=changed), *self.balancers.ops()]
 
     def lan_v4(self, nat: NatConfig, upstream: RouterPlan | None, *, carrier: bool) -> IPv4Network:
         """The next IPv4 subnet for a LAN: a carrier's (RFC 6598), or public where nothing translates, or private."""
@@ -234,7 +239,9 @@ class Topology(Cabling):
             EXCHANGE, node, nat_config(NatKind.NONE), self.add_lan(node, EXCHANGE, "ix", segment)
         )
 
-    def _check_name(self, name: str) -> None:
+    def check_name(self, name: str) -> None:
+        """Raises TopologyError for what is no name, or taken."""
         check_node_name(name)
-        if name in self.routers or name in self.hosts or name == EXCHANGE:
+        balancers = [plan.name for plan in self.balancers.plans]
+        if name in (*self.routers, *self.hosts, *balancers, EXCHANGE):
             raise TopologyError(f"the lab has a node named {name!r} already; names are unique")

@@ -54,7 +54,7 @@ def handle(*, also: tuple[str, ...] = (), but: tuple[str, ...] = ()) -> Callable
         for name in names:
             setattr(cls, name, _recorded(name, vars(cls)[name]))
         _handles.append(cls)
-        setattr(cls, _MARK, names | getattr(cls, _MARK, frozenset()))
+        setattr(cls, _MARK, names.union(*(getattr(base, _MARK, ()) for base in cls.__bases__)))
         return cls
 
     return decorate

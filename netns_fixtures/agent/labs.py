@@ -170,7 +170,7 @@ class AgentLab:
                 batch.collect()
                 self._enter(op.node)
                 conntrack = self._node(op.node).conntrack
-                conntrack.queue_conntrack_flush()
+                conntrack.queue_conntrack_flush(op.mark)
                 conntrack.collect()
             case SetSysctls():
                 batch.collect()

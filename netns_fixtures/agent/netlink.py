@@ -50,6 +50,7 @@ _IFA_F_NODAD = 0x02
 _RT_TABLE_MAIN, _RTPROT_STATIC, _RTN_UNICAST, _RT_SCOPE_LINK, _RTAX_MTU = 254, 4, 1, 253, 2
 # <linux/netfilter/nfnetlink_conntrack.h>
 _CTNETLINK_DELETE = 1 << 8 | 2
+_CTA_MARK, _CTA_MARK_MASK = 8, 21
 
 # Keeps one system call below the socket's send buffer, and its acknowledgements below the receive buffer.
 _BATCH_BYTES = 64 * 1024
@@ -85,9 +86,13 @@ class NetlinkSocket:
         message.encode()
         self._append(bytes(message.data))
 
-    def queue_conntrack_flush(self) -> None:
-        """Forget all tracked connections of this namespace (a NETLINK_NETFILTER socket)."""
-        self.queue_raw(_CTNETLINK_DELETE, 0, struct.pack("=BBH", socket.AF_UNSPEC, 0, 0), "flush conntrack")
+    def queue_conntrack_flush(self, mark: int = 0) -> None:
+        """Forget all tracked connections of this namespace (a NETLINK_NETFILTER socket), or those with a mark."""
+        body = struct.pack("=BBH", socket.AF_UNSPEC, 0, 0)
+        if mark:
+            body += struct.pack("=HH", 8, _CTA_MARK) + struct.pack("!I", mark)
+            body += struct.pack("=HH", 8, _CTA_MARK_MASK) + struct.pack("!I", 0xFFFF_FFFF)
+        self.queue_raw(_CTNETLINK_DELETE, 0, body, "flush conntrack")
 
     def queue_raw(
         self, kind: int, flags: int, body: bytes, text: str, accepted: frozenset[int] = frozenset()

@@ -59,6 +59,9 @@ class Service:
             main = tuple(ip for ip in (node.ip, node.ip6) if ip)
             every = (address for interface in node.interfaces.values() for address in interface.addresses)
             yield node.name, NamedNode(node.name, main, tuple(address.partition("/")[0] for address in every))
+        for balancer in self._lab.balancers.copy().values():
+            main = tuple(ip for ip in (balancer.ip, balancer.ip6) if ip)
+            yield balancer.name, NamedNode(balancer.name, main, ())  # the addresses are the router's
 
     def _translation(self, client: str) -> Dns64 | None:
         """The translation of the network that an address is in, or (behind a NAT) that comes from it."""

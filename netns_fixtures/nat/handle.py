@@ -76,6 +76,8 @@ class Nat:
             raise TopologyError(
                 "'cgnat' is a router behind a carrier's: describe it with lab.router(nat='cgnat')"
             )
+        if config.exact and any(each.router is plan for each in self._lab.topology.balancers.plans):
+            raise TopologyError(f"router {plan.name} has a load balancer: it needs a NAT with a preset")
         assert plan.rules is not None
         assert plan.wan is not None
         own = tuple(address.ip for address in plan.wan.addresses)

@@ -125,7 +125,9 @@ def layout(lab: Any) -> dict[str, Spot]:
     routers: Mapping[str, Any] = lab.routers
     for name, router in routers.items():
         parent = router.upstream.name if router.upstream is not None else EXCHANGE
-        spots[name] = Spot(name, "router", str(router.nat.kind), parent, interfaces=list(router.interfaces))
+        balancers = [f"balancer {each.name}" for each in lab.balancers.values() if each.router is router]
+        label = ", ".join((str(router.nat.kind), *balancers))
+        spots[name] = Spot(name, "router", label, parent, interfaces=list(router.interfaces))
         children.setdefault(parent, []).append(name)
     for name, host in lab.hosts.items():
         parent = _first_uplink(host, routers)

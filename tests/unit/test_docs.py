@@ -12,7 +12,18 @@ from doc_kit import ROOT, Snippet, documents, name_of, snippets
 
 from iroh_py import testing
 from iroh_py.testing.nat_table import KINDS
-from netns_fixtures import CaptivePortal, Host, Interface, Lab, LabError, Nat, NatKind, NodeFirewall, Router
+from netns_fixtures import (
+    Balancer,
+    CaptivePortal,
+    Host,
+    Interface,
+    Lab,
+    LabError,
+    Nat,
+    NatKind,
+    NodeFirewall,
+    Router,
+)
 from netns_fixtures import errors as lab_errors
 from netns_fixtures.presets import LINKS
 from netns_fixtures.process import HostProcess
@@ -104,7 +115,10 @@ def test_lab_page_names_every_handle_and_verb() -> None:
         "spawn",
         "host",
     }  # not for users; "host" is in each example
-    names = set(public_names(Host, Interface, Router, Nat, NodeFirewall, CaptivePortal, HostProcess)) - inner
+    names = (
+        set(public_names(Host, Interface, Router, Nat, NodeFirewall, CaptivePortal, Balancer, HostProcess))
+        - inner
+    )
     page = doc("lab.md")
     missing = {name for name in names if not re.search(rf"\b{name}\b", page)}
     # They feed the object from the pump's thread, or say again what a documented name says.
