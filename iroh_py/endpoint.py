@@ -242,18 +242,20 @@ class Endpoint:
         if self._closed:
             return
         self._closed = True
-        for connection in self._driver.connections:
-            connection.close(code, reason)
         try:
+            for connection in self._driver.connections:
+                connection.close(code, reason)
             if self._discovery is not None:
                 await self._discovery.close()
             if self._driver.relays is not None:
                 self._driver._pump()
                 await self._driver.relays.close()
         finally:  # also where the wait is cancelled: sockets must not outlive the endpoint
-            self._driver.close()
-            self._addresses.close()
-            self._incoming.put_nowait(None)
+            try:
+                self._driver.close()
+            finally:
+                self._addresses.close()
+                self._incoming.put_nowait(None)
 
     async def __aenter__(self) -> Endpoint:
         return self

@@ -105,9 +105,12 @@ class Endpoints:
 
     async def aclose(self) -> None:
         """Close the endpoints of the running loop, newest first. Errors are raised by ``close``."""
-        bound = self._made.pop(asyncio.get_running_loop(), None)
+        loop = asyncio.get_running_loop()
+        bound = self._made.get(loop)
         if bound is not None:
             self._errors += await bound.close()
+            # Not before: where this is cancelled, the end of the loop closes those that are left.
+            self._made.pop(loop, None)
             await bound.guard.aclose()
 
     def close(self) -> None:

@@ -61,8 +61,8 @@ class Driver:
 
     def start(self, bind: list[Addr]) -> None:
         """Open the sockets and begin to watch the network. Raises BindError."""
-        self.sockets.open(bind)
         try:
+            self.sockets.open(bind)
             self._watch = self.network.watch(self._on_network)
         except BaseException:
             self.sockets.close()
@@ -78,7 +78,12 @@ class Driver:
         """Send what is pending, then release everything."""
         if self.closed:
             return
-        self._pump()
+        try:
+            self._pump()
+        finally:  # whatever the network, or a callback, says to that
+            self._release()
+
+    def _release(self) -> None:
         self.closed = True
         if self._timer is not None:
             self._timer.cancel()

@@ -247,7 +247,12 @@ async def run_netcheck(
             sockets[family] = network.open_udp(family, ip, 0, receive)
     if not sockets:
         raise BindError("no UDP socket can be opened for a netcheck")
-    watch = network.watch(lambda state: None)
+    try:
+        watch = network.watch(lambda state: None)
+    except BaseException:
+        for sock in sockets.values():
+            sock.close()
+        raise
     mapping = asyncio.create_task(probe_portmap(network, watch.state)) if portmap else None
     try:
         able = [node for node in nodes if not node.stun_only]

@@ -51,11 +51,13 @@ class SocketSet:
     def open(self, bind: Sequence[Addr]) -> None:
         """Open what was asked for. IPv6 is optional if only wildcard addresses were given.
 
-        Raises BindError if no socket, or not the address that was asked for, can be had.
+        Raises BindError if no socket, or not the address that was asked for, can be had; close() is due then, too.
         """
         problems: list[str] = []
         for ip, port in bind:
             family = Family.of(ip)
+            if family in self._sockets:
+                raise BindError(f"cannot bind {ip}, too: an endpoint has one socket of a family")
             port = port or self._sibling_port(family)
             try:
                 self._open(family, ip, port)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import socket
 import threading
@@ -272,14 +273,19 @@ class LabDns:
         ]
         there = {each.ip for each in exchange.addresses}
         self.lab.apply([op for each in addresses if each.ip not in there for op in exchange.add_ops(each)])
-        sockets = {kind: [self._bound(each.ip, kind) for each in addresses] for kind in _KINDS}
-        self._server = DnsServer(
-            self.lab.name,
-            self._responder,
-            self._open,
-            sockets[socket.SOCK_DGRAM],
-            sockets[socket.SOCK_STREAM],
-        )
+        with contextlib.ExitStack() as opened:
+            sockets = {
+                kind: [opened.enter_context(self._bound(each.ip, kind)) for each in addresses]
+                for kind in _KINDS
+            }
+            self._server = DnsServer(
+                self.lab.name,
+                self._responder,
+                self._open,
+                sockets[socket.SOCK_DGRAM],
+                sockets[socket.SOCK_STREAM],
+            )
+            opened.pop_all()  # they are the server's from now on
 
     def _open(self, family: int, kind: int) -> socket.socket:
         """A socket at the exchange. Never takes the lab's lock: ``close`` holds it and waits for us."""
@@ -292,11 +298,15 @@ class LabDns:
 
     def _bound(self, ip: str, kind: int) -> socket.socket:
         sock = self._open(socket.AF_INET6 if ":" in ip else socket.AF_INET, kind)
-        if kind == socket.SOCK_STREAM:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind((ip, PORT))
-        if kind == socket.SOCK_STREAM:
-            sock.listen(_BACKLOG)
+        try:
+            if kind == socket.SOCK_STREAM:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind((ip, PORT))
+            if kind == socket.SOCK_STREAM:
+                sock.listen(_BACKLOG)
+        except BaseException:
+            sock.close()
+            raise
         return sock
 
     def _described(self) -> Service:

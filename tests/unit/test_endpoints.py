@@ -111,3 +111,31 @@ def test_connect_takes_hosts_and_endpoints(make: Callable[[SimNet, Endpoint], ob
 
     run_virtual(story)
     endpoints.close()
+
+
+def test_endpoints_left_by_a_cancelled_close_are_closed_with_the_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A timeout in the middle of ``aclose`` leaves none open: the end of the event loop closes the rest."""
+    endpoints = Endpoints()
+    asked: list[Endpoint] = []
+    net = SimNet()
+    really = Endpoint.close
+
+    async def close(endpoint: Endpoint) -> None:
+        asked.append(endpoint)
+        await really(endpoint)
+        if len(asked) == 1:
+            await asyncio.Event().wait()
+
+    async def test() -> None:
+        made.extend([await endpoints.bind(net.host("a")), await endpoints.bind(net.host("b"))])
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                await endpoints.aclose()
+
+    made: list[Endpoint] = []
+    monkeypatch.setattr(Endpoint, "close", close)
+    run_virtual(test)
+    assert asked == made[::-1]
+    endpoints.close()
