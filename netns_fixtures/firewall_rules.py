@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from netns_fixtures.firewall import OPEN, Block, Firewall, network_of, parse_service, ports_text
-from netns_fixtures.nat.text import WAN, called, hooked, table
+from netns_fixtures.nat.text import IS_PORT_MAPPED, WAN, called, hooked, table
 from netns_fixtures.portal_rules import PortalRules
 
 TABLE = "inet firewall"
@@ -65,7 +65,9 @@ class FirewallRules:
         lines += self._known()
         for number, block in numbered:
             way = {"both": "", "in": f'iifname "{WAN}" ', "out": f'oifname "{WAN}" '}[block.direction]
-            lines += [f"{way}{match}jump block{number}" for match in _matches(block)]
+            # Who asks the router for a port is let through by it (RFC 6887, UPnP IGD), as if it had sent first.
+            mapped = f"{IS_PORT_MAPPED.replace('==', '!=')} " if block.unsolicited else ""
+            lines += [f"{way}{match}{mapped}jump block{number}" for match in _matches(block)]
         return lines
 
     def _own(self, numbered: list[tuple[int, Block]], way: str) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from netns_fixtures.errors import TopologyError
 from netns_fixtures.family import Family, IpSettings, asked_family
 from netns_fixtures.nat import LAN, WAN, NatConfig
+from netns_fixtures.nat.text import IS_PORT_MAPPED
 from netns_fixtures.ops import LoadRules, Op
 from netns_fixtures.plug import Segment
 
@@ -56,6 +57,7 @@ def firewall6_ops(node: int, nat: NatConfig, *, replace: bool) -> list[Op]:
  }}
  chain forward {{ type filter hook forward priority 0; policy accept;
   iifname "{WAN}" ct state established,related accept
+  iifname "{WAN}" {IS_PORT_MAPPED} accept
   iifname "{WAN}" oifname "{LAN}" drop
  }}
 }}

@@ -1,4 +1,4 @@
-"""``python -m netns_fixtures.portmap NAME BEHAVIOUR``: started by a lab in a router, never by hand."""
+"""``python -m netns_fixtures.portmap NAME BEHAVIOUR PINHOLES``: started by a lab in a router, never by hand."""
 
 from __future__ import annotations
 

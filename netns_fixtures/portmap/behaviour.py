@@ -80,6 +80,7 @@ class PortMappingBehaviour:
     external_ip: what it says its outside address is; None tells the truth.
     permanent_only: UPnP leases must be 0 (error 725), as old routers want it.
     keep_ports: where no outside port is asked for it is the inside one, if free; False gives another.
+    third_party: PCP clients may ask for other hosts (RFC 6887 section 13.1).
 
     Raises TopologyError for a value that makes no sense.
     """
@@ -93,6 +94,7 @@ class PortMappingBehaviour:
     external_ip: str | None = None
     permanent_only: bool = False
     keep_ports: bool = True
+    third_party: bool = False
 
     def __post_init__(self) -> None:
         low, high = self.lifetimes

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+
 from netns_fixtures.portmap import natpmp, pcp
 from netns_fixtures.portmap.behaviour import Failure
 from netns_fixtures.portmap.service import Ask, MappingRefused, MappingService
@@ -10,7 +12,7 @@ from netns_fixtures.portmap.wire import PortMapProtocolError
 #: RFC 6886 section 3 and RFC 6887 section 19.1; announcements go to clients at the port below.
 PORT = 5351
 CLIENT_PORT = 5350
-ALL_HOSTS = "224.0.0.1"
+ALL_HOSTS, ALL_NODES = "224.0.0.1", "ff02::1"
 
 _TRANSPORTS = {6: "tcp", 17: "udp"}
 #: How long a client may believe a refusal, seconds (RFC 6887 section 7.4: short for what may pass).
@@ -24,7 +26,7 @@ def answer_datagram(
     speaks = service.behaviour.protocols
     if data[:1] == b"\x02" and "pcp" in speaks:
         return _answer_pcp(service, now, data, source, external_ip)
-    if "nat-pmp" in speaks:
+    if "nat-pmp" in speaks and ":" not in source:
         return _answer_nat_pmp(service, now, data, source, external_ip)
     if "pcp" in speaks and len(data) >= 2 and not data[1] & 0x80:
         return pcp.encode_refusal(data, pcp.Result.UNSUPP_VERSION, 0, service.epoch(now))
@@ -68,20 +70,25 @@ def _map_pcp(service: MappingService, now: float, request: pcp.MapRequest, exter
         raise pcp.Refused(pcp.Result.UNSUPP_PROTOCOL, f"protocol {request.protocol}")
     if not request.internal_port:
         raise pcp.Refused(pcp.Result.UNSUPP_PROTOCOL, "a mapping of all ports")
+    if request.third_party is not None:
+        _check_third_party(service, request)
+    internal = ipaddress.ip_address(request.internal_ip)
+    if internal.version == 6:
+        external_ip = request.internal_ip if service.pinholes and not internal.is_link_local else None
     epoch = service.epoch(now)
     if not request.lifetime:
-        known = service.table.of(transport, request.client_ip, request.internal_port)
+        known = service.table.of(transport, request.internal_ip, request.internal_port)
         if known is not None:
             if known.nonce != request.nonce:
                 raise service.refuse(Failure.NOT_AUTHORIZED, f"another nonce for {request.client_ip}")
             service.release(known)
         return pcp.encode_map(request, request.external_ip, request.external_port, 0, epoch)
     if external_ip is None:
-        raise service.refuse(Failure.NETWORK_FAILURE, "the router has no outside address")
+        raise service.refuse(Failure.NETWORK_FAILURE, f"{internal} has no outside address")
     ask = Ask(
         "pcp",
         transport,
-        request.client_ip,
+        request.internal_ip,
         request.internal_port,
         request.external_port,
         request.lifetime,
@@ -90,6 +97,14 @@ def _map_pcp(service: MappingService, now: float, request: pcp.MapRequest, exter
     )
     mapping = service.map(now, ask)
     return pcp.encode_map(request, external_ip, mapping.external_port, mapping.lifetime, epoch)
+
+
+def _check_third_party(service: MappingService, request: pcp.MapRequest) -> None:
+    """RFC 6887 section 13.1: only where it is allowed, and not for the client itself. Raises Refused."""
+    if not service.behaviour.third_party:
+        raise pcp.Refused(pcp.Result.UNSUPP_OPTION, "THIRD_PARTY is not allowed here")
+    if request.third_party == request.client_ip:
+        raise pcp.Refused(pcp.Result.MALFORMED_REQUEST, "the third party is the client")
 
 
 def _answer_nat_pmp(

@@ -46,8 +46,14 @@ class PortMap:
     description: str = ""
 
     def __str__(self) -> str:
-        inside = f"{self.internal_ip}:{self.internal_port}"
-        return f"{self.transport} {self.external_ip}:{self.external_port} -> {inside} by {self.by}"
+        outside, inside = (
+            f"[{ip}]:{port}" if ip is not None and ":" in ip else f"{ip}:{port}"
+            for ip, port in (
+                (self.external_ip, self.external_port),
+                (self.internal_ip, self.internal_port),
+            )
+        )
+        return f"{self.transport} {outside} -> {inside} by {self.by}"
 
 
 @handle(but=("describe", "start", "wait_started", "close"))
@@ -168,7 +174,12 @@ class PortMapping:
         """Start the process; :meth:`wait_started` must follow."""
         self._described = False
         node = self._lab.routers[self._plan.name]
-        arguments = (self._plan.name, json.dumps(self._behaviour.as_dict()))
+        pinholes = self._plan.prefixes is not None and self._plan.prefixes.nat is None
+        arguments = (
+            self._plan.name,
+            json.dumps(self._behaviour.as_dict()),
+            "yes" if pinholes else "no",
+        )
         self._process = ServiceProcess(node, _MODULE, arguments, self._take_news)
 
     def wait_started(self) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import enum
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from netns_fixtures.portmap.wire import PortMapProtocolError, pack_ip16, unpack, unpack_ip16
@@ -47,6 +47,7 @@ class Opcode(enum.IntEnum):
 class Option(enum.IntEnum):
     """Options that mean something here (section 13)."""
 
+    THIRD_PARTY = 1
     PREFER_FAILURE = 2
 
 
@@ -96,6 +97,13 @@ class MapRequest:
     external_port: int = 0
     external_ip: str = NO_IP
     prefer_failure: bool = False
+    #: Another inside host, for which the client asks (section 13.1).
+    third_party: str | None = None
+
+    @property
+    def internal_ip(self) -> str:
+        """Whose port it is."""
+        return self.third_party or self.client_ip
 
 
 Request = AnnounceRequest | MapRequest
@@ -125,7 +133,11 @@ def encode_map(request: MapRequest, external_ip: str, external_port: int, lifeti
     """A mapping granted (or with ``lifetime`` 0 deleted)."""
     header = _RESPONSE_HEADER.pack(VERSION, _RESPONSE | Opcode.MAP, 0, Result.SUCCESS, lifetime, epoch)
     ports = _MAP_PORTS.pack(request.protocol, request.internal_port, external_port)
-    return header + request.nonce + ports + pack_ip16(external_ip)
+    answer = header + request.nonce + ports + pack_ip16(external_ip)
+    if request.third_party is None:
+        return answer
+    party = pack_ip16(request.third_party)
+    return answer + _OPTION.pack(Option.THIRD_PARTY, 0, len(party)) + party
 
 
 def encode_refusal(data: bytes, result: int, lifetime: int, epoch: int) -> bytes:
@@ -146,7 +158,7 @@ def _parse(data: bytes) -> Request:
         raise Refused(Result.MALFORMED_REQUEST, f"{len(data)} bytes")
     client_ip = unpack_ip16(data[8:_HEADER_SIZE])
     if opcode == Opcode.ANNOUNCE:
-        _check_options(data[_HEADER_SIZE:], allowed=frozenset())
+        _read_options(data[_HEADER_SIZE:], allowed={})
         return AnnounceRequest(client_ip)
     if opcode != Opcode.MAP:
         raise Refused(Result.UNSUPP_OPCODE, f"opcode {opcode}")
@@ -155,7 +167,8 @@ def _parse(data: bytes) -> Request:
         raise Refused(Result.MALFORMED_REQUEST, f"{len(data)} bytes")
     protocol, internal_port, external_port = unpack(_MAP_PORTS, body, _NONCE_SIZE)
     external_ip = unpack_ip16(body[20:_MAP_SIZE])
-    options = _check_options(body[_MAP_SIZE:], allowed=frozenset({int(Option.PREFER_FAILURE)}))
+    options = _read_options(body[_MAP_SIZE:], allowed={Option.PREFER_FAILURE: 0, Option.THIRD_PARTY: 16})
+    party = options.get(Option.THIRD_PARTY)
     return MapRequest(
         client_ip,
         body[:_NONCE_SIZE],
@@ -165,21 +178,23 @@ def _parse(data: bytes) -> Request:
         external_port,
         external_ip,
         Option.PREFER_FAILURE in options,
+        None if party is None else unpack_ip16(party),
     )
 
 
-def _check_options(data: bytes, allowed: frozenset[int]) -> set[int]:
-    found = set()
-    for code in _options(data):
+def _read_options(data: bytes, allowed: Mapping[int, int]) -> dict[int, bytes]:
+    """Options with their data; ``allowed`` says how long that is, in bytes. Raises Refused."""
+    found: dict[int, bytes] = {}
+    for code, value in _options(data):
         if code < _OPTIONAL and code not in allowed:
             raise Refused(Result.UNSUPP_OPTION, f"option {code}")
-        if code in found:
-            raise Refused(Result.MALFORMED_OPTION, f"option {code} twice")
-        found.add(code)
+        if code in found or len(value) != allowed.get(code, len(value)):
+            raise Refused(Result.MALFORMED_OPTION, f"option {code} twice, or of {len(value)} bytes")
+        found[code] = value
     return found
 
 
-def _options(data: bytes) -> Iterator[int]:
+def _options(data: bytes) -> Iterator[tuple[int, bytes]]:
     while data:
         try:
             code, _reserved, length = unpack(_OPTION, data)
@@ -188,5 +203,5 @@ def _options(data: bytes) -> Iterator[int]:
         size = _OPTION.size + length + -length % 4
         if size > len(data):
             raise Refused(Result.MALFORMED_OPTION, f"option {code} of {length} bytes")
-        yield code
+        yield code, data[_OPTION.size : _OPTION.size + length]
         data = data[size:]

@@ -17,7 +17,7 @@ from typing import Any
 from netns_fixtures.agent.nft import RuleLoader
 from netns_fixtures.errors import LabError, TopologyError
 from netns_fixtures.nat.text import LAN, WAN
-from netns_fixtures.portmap import control, datagrams, rules, soap, ssdp
+from netns_fixtures.portmap import control, datagrams, pcp, rules, soap, ssdp
 from netns_fixtures.portmap.behaviour import PortMappingBehaviour, failure_of
 from netns_fixtures.portmap.http import HttpReply, HttpRequest, serve_http
 from netns_fixtures.portmap.service import MappingService, News
@@ -32,6 +32,8 @@ HTTP_PORT = 5000
 _ANNOUNCEMENTS = 10
 _ANNOUNCE_INTERVAL = 0.25
 _MAX_DATAGRAM = 4096
+#: Room for one IPV6_PKTINFO.
+_MAX_ANCILLARY = socket.CMSG_SPACE(20)
 # <linux/sockios.h>, <linux/rtnetlink.h>
 _SIOCGIFADDR = 0x8915
 _RTMGRP_IPV4_IFADDR = 0x10
@@ -40,7 +42,9 @@ _RTMGRP_IPV4_IFADDR = 0x10
 class Server:
     """Serves one router until the control socket closes."""
 
-    def __init__(self, name: str, channel: socket.socket, behaviour: PortMappingBehaviour) -> None:
+    def __init__(
+        self, name: str, channel: socket.socket, behaviour: PortMappingBehaviour, *, pinholes: bool
+    ) -> None:
         self._name = name
         self._uuid = str(uuid.uuid5(uuid.NAMESPACE_DNS, name))
         self._channel = channel
@@ -48,7 +52,7 @@ class Server:
         self._rules = RuleLoader(name)
         self._installed: set[tuple[str, str]] = set()
         self._outside = _address(WAN)
-        self._service = MappingService(self._loop.time(), behaviour, self._tell)
+        self._service = MappingService(self._loop.time(), behaviour, self._tell, pinholes=pinholes)
         self._expiry: asyncio.TimerHandle | None = None
         self._announcing: asyncio.TimerHandle | None = None
         self._done = asyncio.Event()
@@ -56,9 +60,12 @@ class Server:
     async def run(self) -> None:
         """Serve; returns when the test process is gone or says stop."""
         self._rules.load(rules.table_text(0xFFFF))
+        self._install()
         try:
             async with contextlib.AsyncExitStack() as stack:
                 self._mapping = self._listen(stack, datagrams.PORT, self._handle_mapping_request)
+                self._mapping6 = stack.enter_context(_udp6(datagrams.PORT))
+                self._watch(stack, self._mapping6, self._handle_pinhole_request)
                 self._ssdp = self._listen(stack, ssdp.PORT, self._handle_search)
                 _join(self._ssdp, ssdp.GROUP)
                 web = await asyncio.start_server(self._handle_http, sock=_tcp(HTTP_PORT))
@@ -99,6 +106,19 @@ class Server:
             self._install()
             if answer is not None:
                 sock.sendto(answer, (source, port))
+
+    def _handle_pinhole_request(self, sock: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            data, here, _flags, source = sock.recvmsg(_MAX_DATAGRAM, _MAX_ANCILLARY)
+            self._expire()
+            answer = datagrams.answer_datagram(
+                self._service, self._now(), data, source[0].partition("%")[0], self._external()
+            )
+            self._install()
+            if answer is not None:
+                # From the address that was asked, which may be one of several.
+                own = [each for each in here if each[:2] == (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO)]
+                sock.sendmsg([answer], own, 0, source)
 
     def _handle_search(self, sock: socket.socket) -> None:
         if "upnp" not in self._service.behaviour.protocols:
@@ -181,7 +201,7 @@ class Server:
         left = None if mapping.expires is None else mapping.expires - self._now()
         return {
             "transport": mapping.transport,
-            "external_ip": self._external(),
+            "external_ip": mapping.internal_ip if mapping.is_pinhole else self._external(),
             "external_port": mapping.external_port,
             "internal_ip": mapping.internal_ip,
             "internal_port": mapping.internal_port,
@@ -223,6 +243,10 @@ class Server:
         for message in datagrams.announcements(self._service, self._now(), self._external()):
             with contextlib.suppress(OSError):  # the LAN is down: nobody to tell
                 self._mapping.sendto(message, (datagrams.ALL_HOSTS, datagrams.CLIENT_PORT))
+        if "pcp" in self._service.behaviour.protocols:
+            to = datagrams.ALL_NODES, datagrams.CLIENT_PORT, 0, socket.if_nametoindex(LAN)
+            with contextlib.suppress(OSError):  # the same, or no IPv6
+                self._mapping6.sendto(pcp.encode_announce(self._service.epoch(self._now())), to)
         if number + 1 < _ANNOUNCEMENTS:
             wait = _ANNOUNCE_INTERVAL * 2**number
             self._announcing = self._loop.call_later(wait, self._announce, number + 1)
@@ -235,20 +259,28 @@ class Server:
         sys.stdout.flush()
 
 
-async def serve(name: str, behaviour: PortMappingBehaviour) -> None:
+async def serve(name: str, behaviour: PortMappingBehaviour, *, pinholes: bool) -> None:
     """Serve, with standard input as the control socket."""
     with socket.socket(fileno=os.dup(0)) as channel:
-        await Server(name, channel, behaviour).run()
+        await Server(name, channel, behaviour, pinholes=pinholes).run()
 
 
 def main(argv: list[str]) -> int:
-    """``NAME BEHAVIOUR``: the router's name, and how it behaves as JSON."""
-    asyncio.run(serve(argv[0], PortMappingBehaviour.of(json.loads(argv[1]))))
+    """``NAME BEHAVIOUR PINHOLES``: the router's name, how it behaves as JSON, "yes" where IPv6 is not translated."""
+    behaviour = PortMappingBehaviour.of(json.loads(argv[1]))
+    asyncio.run(serve(argv[0], behaviour, pinholes=argv[2] == "yes"))
     return 0
 
 
 def _udp(port: int) -> socket.socket:
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    return _bind(sock, port)
+
+
+def _udp6(port: int) -> socket.socket:
+    sock = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
     return _bind(sock, port)
 
 

@@ -48,8 +48,17 @@ class MappingRefused(Exception):
 class MappingService:
     """Grants, renews, releases and expires mappings. ``on_news`` is called at each change of ``table``."""
 
-    def __init__(self, now: float, behaviour: PortMappingBehaviour, on_news: Callable[[News], None]) -> None:
+    def __init__(
+        self,
+        now: float,
+        behaviour: PortMappingBehaviour,
+        on_news: Callable[[News], None],
+        *,
+        pinholes: bool = True,
+    ) -> None:
         self.behaviour = behaviour
+        #: Whether IPv6 passes as it is, so that a mapping is an opening in the firewall.
+        self.pinholes = pinholes
         self.table = MappingTable()
         self._started = now
         self._on_news = on_news
@@ -147,6 +156,10 @@ class MappingService:
     def _port(self, ask: Ask) -> int:
         if len(self.table) >= self.behaviour.max_mappings:
             raise self.refuse(Failure.OUT_OF_RESOURCES)
+        if ":" in ask.internal_ip:
+            if ask.exact and ask.external_port not in (0, ask.internal_port):
+                raise self.refuse(Failure.CONFLICT, "a pinhole has the port of the inside")
+            return ask.internal_port
         taken = self.table.at(ask.transport, ask.external_port) is not None
         if ask.exact and (taken or not ask.external_port):
             raise self.refuse(Failure.CONFLICT, f"{ask.transport} port {ask.external_port} is taken")

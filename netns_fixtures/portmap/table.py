@@ -29,9 +29,14 @@ class Mapping:
     description: str = ""
 
     @property
-    def outside(self) -> tuple[str, int]:
-        """Its key: transport and outside port."""
-        return self.transport, self.external_port
+    def is_pinhole(self) -> bool:
+        """Whether it translates nothing, and only lets in: so it is in IPv6."""
+        return ":" in self.internal_ip
+
+    @property
+    def outside(self) -> tuple[str, str, int]:
+        """Its key: transport, outside address ("" is the router's) and port."""
+        return self.transport, self.internal_ip if self.is_pinhole else "", self.external_port
 
     @property
     def inside(self) -> tuple[str, str, int]:
@@ -43,7 +48,7 @@ class MappingTable:
     """All mappings of a router, by outside port."""
 
     def __init__(self) -> None:
-        self._outside: dict[tuple[str, int], Mapping] = {}
+        self._outside: dict[tuple[str, str, int], Mapping] = {}
 
     def __len__(self) -> int:
         return len(self._outside)
@@ -52,8 +57,8 @@ class MappingTable:
         return iter(tuple(self._outside.values()))
 
     def at(self, transport: str, external_port: int) -> Mapping | None:
-        """The mapping of an outside port."""
-        return self._outside.get((transport, external_port))
+        """The mapping of an outside port of the router."""
+        return self._outside.get((transport, "", external_port))
 
     def of(self, transport: str, ip: str, port: int) -> Mapping | None:
         """The mapping of an inside address and port."""
@@ -74,7 +79,7 @@ class MappingTable:
     def free_port(self, transport: str, *wanted: int) -> int | None:
         """The first free one of ``wanted`` (0 is none), else the next free one; None when all are taken."""
         for port in chain(wanted, range(_FIRST_PORT, _LAST_PORT + 1)):
-            if port and (transport, port) not in self._outside:
+            if port and (transport, "", port) not in self._outside:
                 return port
         return None
 

@@ -107,7 +107,10 @@ class Gateway:
         return self._describe(self._find(call))
 
     def _entry_at(self, call: Call) -> dict[str, str]:
-        index, mappings = call.number("NewPortMappingIndex"), list(self._service.table)
+        index, mappings = (
+            call.number("NewPortMappingIndex"),
+            [m for m in self._service.table if not m.is_pinhole],
+        )
         if index >= len(mappings):
             raise UpnpFault(Fault.SpecifiedArrayIndexInvalid)
         mapping = mappings[index]

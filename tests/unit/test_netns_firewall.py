@@ -88,7 +88,7 @@ def test_all_conditions_of_a_block_stand_in_its_rule() -> None:
     )
     assert jumps(block) == [
         'iifname "wan" meta nfproto ipv6 ct state != { established, related } meta length > 1300 '
-        "meta l4proto udp th dport { 53, 1000-2000 } th sport { 7 } jump block0"
+        "meta l4proto udp th dport { 53, 1000-2000 } th sport { 7 } meta mark & 0x10000000 != 0x10000000 jump block0"
     ]
 
 

@@ -15,10 +15,15 @@ from netns_fixtures.portmap.datagrams import announcements, answer_datagram
 from netns_fixtures.portmap.service import Ask, MappingRefused, MappingService, News
 from netns_fixtures.portmap.table import Mapping
 from netns_fixtures.portmap.upnp import Gateway
-from netns_fixtures.portmap.wire import PortMapProtocolError
+from netns_fixtures.portmap.wire import PortMapProtocolError, pack_ip16
 
 LAPTOP, OUTSIDE = "192.168.1.10", "203.0.113.10"
 NONCE = bytes(range(12))
+
+
+def third_party(ip: str) -> bytes:
+    """The option THIRD_PARTY (RFC 6887 section 13.1)."""
+    return bytes((1, 0, 0, 16)) + pack_ip16(ip)
 
 
 class Router:
@@ -145,7 +150,9 @@ def test_foreign_version_or_opcode_is_answered_as_its_rfc_says(
     [
         ({"client_ip": "192.168.1.99"}, b"", pcp.Result.ADDRESS_MISMATCH),
         ({"protocol": 132}, b"", pcp.Result.UNSUPP_PROTOCOL),
-        ({}, bytes((1, 0, 0, 0)), pcp.Result.UNSUPP_OPTION),
+        ({}, bytes((3, 0, 0, 0)), pcp.Result.UNSUPP_OPTION),
+        ({}, bytes((1, 0, 0, 0)), pcp.Result.MALFORMED_OPTION),
+        ({}, third_party("192.168.1.77"), pcp.Result.UNSUPP_OPTION),
         ({}, bytes((2, 0, 0, 9)), pcp.Result.MALFORMED_OPTION),
         ({}, bytes((200, 0, 0, 0)), pcp.Result.SUCCESS),
         ({}, b"x", pcp.Result.MALFORMED_REQUEST),
@@ -160,6 +167,55 @@ def test_bad_pcp_request_gets_the_code_of_its_fault(
     answer = Router().datagram(request)
     assert answer is not None
     assert answer[3] == result
+
+
+def test_third_party_is_mapped_where_that_is_allowed() -> None:
+    """The mapping is the other host's, and the answer names it; the client itself is no third party."""
+    router, request = Router(third_party=True), client_pcp.MapRequest(LAPTOP, NONCE, 4444, 60)
+    answer = router.datagram(client_pcp.encode_request(request) + third_party("192.168.1.77"))
+    assert answer is not None
+    assert answer[3] == pcp.Result.SUCCESS
+    assert answer.endswith(third_party("192.168.1.77"))
+    assert [m.internal_ip for m in router.service.table] == ["192.168.1.77"]
+    answer = router.datagram(client_pcp.encode_request(request) + third_party(LAPTOP))
+    assert answer is not None
+    assert answer[3] == pcp.Result.MALFORMED_REQUEST
+
+
+def test_pinholes_keep_their_address_and_port() -> None:
+    """IPv6 is not translated: two hosts may have one port, and nobody gets another address."""
+    router = Router()
+    for client in ("2001:db8:1::a", "2001:db8:1::b"):
+        request = client_pcp.encode_request(client_pcp.MapRequest(client, NONCE, 4444, 60))
+        answer = answer_datagram(router.service, 100.0, request, client, OUTSIDE)
+        assert answer is not None
+        response = client_pcp.parse_response(answer)
+        assert isinstance(response, client_pcp.MapResponse)
+        assert (response.external_ip, response.external_port) == (client, 4444)
+    assert router.map_pcp().external_port == 4444
+    assert rules.elements(router.service.table, None) == {
+        ("udp_pinholes", "2001:db8:1::a . 4444"),
+        ("udp_pinholes", "2001:db8:1::b . 4444"),
+        ("udp_ports", "4444"),
+        ("udp_in", f"4444 : {LAPTOP} . 4444"),
+    }
+
+
+@pytest.mark.parametrize(("client", "pinholes"), [("fe80::1", True), ("fd00:db8:1::a", False)])
+def test_address_that_is_nothing_outside_gets_no_pinhole(client: str, pinholes: bool) -> None:
+    """Link-local ones, and all where the router translates IPv6."""
+    service = MappingService(100.0, PortMappingBehaviour(), lambda _news: None, pinholes=pinholes)
+    request = client_pcp.encode_request(client_pcp.MapRequest(client, NONCE, 4444, 60))
+    answer = answer_datagram(service, 100.0, request, client, OUTSIDE)
+    assert answer is not None
+    assert answer[3] == pcp.Result.NETWORK_FAILURE
+
+
+def test_nat_pmp_is_ipv4_only() -> None:
+    """RFC 6886: a request over IPv6 gets no answer of NAT-PMP, but that the version is not spoken."""
+    answer = answer_datagram(Router().service, 100.0, b"\0\0", "2001:db8:1::a", OUTSIDE)
+    assert answer is not None
+    assert answer[3] == pcp.Result.UNSUPP_VERSION
 
 
 def test_nat_pmp_client_deletes_all_its_ports_at_once() -> None:
@@ -262,6 +318,7 @@ def test_rules_lead_in_and_out_and_mark() -> None:
     second = Mapping("udp", 5001, LAPTOP, 4444, 60, "upnp")
     both = rules.elements([first, second], OUTSIDE)
     assert both == {
+        ("outside", OUTSIDE),
         ("udp_ports", "5000"),
         ("udp_in", f"5000 : {LAPTOP} . 4444"),
         ("udp_inside", f"{LAPTOP} . 4444"),
