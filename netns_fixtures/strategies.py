@@ -12,7 +12,9 @@ from typing import Any, TypeVar
 
 from hypothesis import strategies as st
 
+from netns_fixtures.nat import NatConfig
 from netns_fixtures.scenario import Action, Node, Scenario
+from netns_fixtures.scenario.values import to_plain
 
 _T = TypeVar("_T")
 #: The kind of an event, and two numbers that say where: they count round among what a network has.
@@ -26,7 +28,7 @@ TICK = 0.01
 
 
 def topologies(
-    *, max_routers: int = 4, max_hosts: int = 3, nats: Sequence[str] = NATS
+    *, max_routers: int = 4, max_hosts: int = 3, nats: Sequence[str | NatConfig] = NATS
 ) -> st.SearchStrategy[Scenario]:
     """A network: routers at the exchange or behind each other, hosts with one uplink or two."""
     number = st.integers(0, max_routers - 1)
@@ -66,7 +68,9 @@ def storms(
     return st.builds(lambda network, events: _storm(network, events, among, settle), networks, drawn)
 
 
-def _network(routers: Sequence[tuple[str, int, bool]], hosts: Sequence[Sequence[int]], seed: int) -> Scenario:
+def _network(
+    routers: Sequence[tuple[str | NatConfig, int, bool]], hosts: Sequence[Sequence[int]], seed: int
+) -> Scenario:
     nodes = [_router(number, *each) for number, each in enumerate(routers, 1)]
     nodes += [_host(number, each, len(routers)) for number, each in enumerate(hosts, 1)]
     return Scenario(name="network", seed=seed, nodes=tuple(nodes))
@@ -89,8 +93,8 @@ def _storm(
     return replace(scenario, name="storm", steps=tuple(steps))
 
 
-def _router(number: int, nat: str, upstream: int, ipv6: bool) -> Node:
-    options: dict[str, Any] = {"nat": nat}
+def _router(number: int, nat: str | NatConfig, upstream: int, ipv6: bool) -> Node:
+    options: dict[str, Any] = {"nat": to_plain(nat)}
     # Behind one that stands before it; 0, and what would not be there, is the exchange.
     if 0 < upstream < number:
         options["upstream"] = f"r{upstream}"

@@ -148,3 +148,24 @@ class Connection:
     def __exit__(self, *exc: object) -> None:
         self.client.close()
         self.server.close()
+
+
+def test_counter_that_wrapped_passes_over_ports_in_use(net: Lab) -> None:
+    """A port that is drawn again while a mapping has it is not given, and nobody loses a packet for that."""
+    world = World(net, NatConfig(mapping="apdm", ports="sequential", timeout=1.5))
+    server = world.servers[0]
+    there, first, many = udp(server, 7), udp(world.first), udp(world.first)
+    assert outside_of(first, there, server.ip)[1] == 4096
+    for port in range(20_000, 21_023):
+        many.sendto(b"one number each", (server.ip, port))
+
+    def others_are_gone() -> bool:
+        first.sendto(b"still here", (server.ip, 7))
+        return len(world.router.nat.mappings()) == 1
+
+    until(others_are_gone)
+    udp(world.second).sendto(b"first and only", (server.ip, 7))
+    data = b""
+    while data != b"first and only":
+        data, end = there.recvfrom(100)
+    assert end[1] == 4097

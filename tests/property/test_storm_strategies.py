@@ -7,7 +7,7 @@ from collections.abc import Callable
 from hypothesis import find, given, settings
 from hypothesis import strategies as st
 
-from netns_fixtures import Scenario, ScenarioError
+from netns_fixtures import NatConfig, Scenario, ScenarioError
 from netns_fixtures.strategies import storms, topologies
 
 
@@ -28,6 +28,18 @@ def test_storm_is_a_scenario_that_can_be_written_and_read(storm: Scenario) -> No
     times = [action.at for action in storm.actions]
     assert times == sorted(times, key=lambda at: at or 0)
     assert list(storm.lab().hosts)
+
+
+POOL = NatConfig(addresses=3, pooling="arbitrary", tcp_mapping="eim", tcp_syn="reject")
+
+
+@given(storms(topologies(nats=("moderate", POOL))))
+@settings(max_examples=10)
+def test_storm_carries_nats_by_their_axes(storm: Scenario) -> None:
+    """A NatConfig among the NATs is written by its fields, and is the same NAT when it is built."""
+    assert Scenario.parse(str(storm)) == storm
+    configs = [router.nat.config for router in storm.lab().routers.values() if router.nat.kind != "moderate"]
+    assert all(config == POOL for config in configs)
 
 
 @given(topologies(max_routers=6, max_hosts=6))
