@@ -86,8 +86,8 @@ class Cabling:
             self.pending.append(plug.sysctl_op("ra_defrtr_metric", str(metric)))
         if dhcp is not None:
             plug.dhcp = PluggedClient(dhcp)
-            if segment.dhcp is not None and segment.v4 is not None:
-                self.pending += segment.dhcp.begin(segment.v4)
+            if segment.dhcp is not None:
+                self.pending += segment.dhcp.expect(plug)
         ops = [SetLink(node, plug.index, up=True), *plug.lease_ops(), *plug.default_ops()]
         return plug, [*ops, *plug.client_ops(), *plug.link_ops()]
 

@@ -233,8 +233,8 @@ class Plug:
             if segment.ra is not None:
                 ops += segment.ra.begin(segment.prefixes)
             ops += self.ipv6_ops(True)
-        if self.dhcp is not None and segment.dhcp is not None and segment.v4 is not None:
-            ops += segment.dhcp.begin(segment.v4)
+        if self.dhcp is not None and segment.dhcp is not None:
+            ops += segment.dhcp.expect(self)
         return ops + self.lease_ops() + self._defaults_if_up() + self.link_ops()
 
     def ipv6_ops(self, on: bool) -> list[Op]:

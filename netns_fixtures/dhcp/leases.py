@@ -38,6 +38,8 @@ class LeaseTable:
         self.first, self.last = first, min(last, first + MAX_LEASES - 1)
         self.kept: Collection[str] = ()
         self.reserved: dict[bytes, str] = {}
+        #: Who gets which address if it is free: not by who comes first, so every run of a lab gives the same.
+        self.preferred: dict[bytes, str] = {}
         self._by_ip: dict[str, Lease] = {}
         self._clock = 0
 
@@ -56,7 +58,7 @@ class LeaseTable:
         return lease if lease is not None and lease.state != "free" else None
 
     def choose(self, client: bytes, mac: bytes, wanted: str, now: float) -> str | None:
-        """An address for a client (RFC 2131 section 4.3.1): reserved, its own, its last, wanted, or any free one."""
+        """An address for a client (RFC 2131 section 4.3.1): reserved, its own, its last, wanted, preferred, any."""
         self.expire(now)
         reserved = self.reserved.get(mac)
         if reserved is not None:
@@ -65,7 +67,7 @@ class LeaseTable:
         if held is not None and self._may_have(held.ip, client):
             return held.ip
         last = next((x.ip for x in self._by_ip.values() if x.client == client and x.state == "free"), "")
-        for ip in (last, wanted):
+        for ip in (last, wanted, self.preferred.get(mac, "")):
             if ip and self._may_have(ip, client):
                 return ip
         return self._next(client)
@@ -107,11 +109,12 @@ class LeaseTable:
                 lease.state = "free"
 
     def _next(self, client: bytes) -> str | None:
-        """A number never used before; else the address that nobody has used for longest."""
-        for n in range(self.first, self.last + 1):
-            ip = str(self.network[n])
-            if ip not in self._by_ip and self._may_have(ip, client):
-                return ip
+        """A number never used before, if possible one that is nobody's preferred; else what is unused for longest."""
+        never = [str(self.network[n]) for n in range(self.first, self.last + 1)]
+        never = [ip for ip in never if ip not in self._by_ip and self._may_have(ip, client)]
+        others = set(self.preferred.values())
+        for ip in (*(ip for ip in never if ip not in others), *never):
+            return ip
         free = [x for x in self._by_ip.values() if x.state == "free" and self._may_have(x.ip, client)]
         return min(free, key=lambda lease: lease.used).ip if free else None
 

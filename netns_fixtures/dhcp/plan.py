@@ -26,6 +26,8 @@ State = Literal["off", "never", "on", "silent"]
 class DhcpPlan:
     """Who serves: the LAN interface ``index`` of ``node``, with hardware address ``mac``.
 
+    ``places``: which host gets which address of the range if it is free, by number: in the order in which they
+    were described or plugged in, so that the same description gives the same addresses.
     ``retired``: subnets of earlier renumberings that are still routed.
     """
 
@@ -36,7 +38,9 @@ class DhcpPlan:
     config: DhcpConfig = field(default_factory=DhcpConfig)
     state: State = "off"
     exhausted: bool = False
+    _next_place: int = 0
     portal: str = ""
+    places: dict[str, int] = field(default_factory=dict)
     retired: list[ipaddress.IPv4Network] = field(default_factory=list)
 
     @property
@@ -51,6 +55,17 @@ class DhcpPlan:
         self.state = "on"
         return self.ops(pool)
 
+    def expect(self, plug: Plug) -> list[Op]:
+        """A host that will ask here: begin to serve, and know its place."""
+        if plug.mac in self.places or self.state == "never" or plug.segment.v4 is None:
+            return []
+        self._place(plug)
+        return self.begin(plug.segment.v4) or self.ops(plug.segment.v4)
+
+    def _place(self, plug: Plug) -> None:
+        self.places[plug.mac] = self._next_place
+        self._next_place += 1
+
     def ops(self, pool: AddressPool | None, *, forget: Sequence[str] = (), reset: bool = False) -> list[Op]:
         """Serve this from now on. Raises TopologyError for a range that the subnet does not have."""
         if pool is None or self.state in ("off", "never"):
@@ -63,6 +78,9 @@ class DhcpPlan:
             network=str(network),
             address=pool.gateway,
             config=self.config,
+            preferred=tuple(
+                (mac, pool.address(first + place % (last + 1 - first))) for mac, place in self.places.items()
+            ),
             kept=tuple(pool.address(n) for n in sorted(pool.used)),
             state=self.state,
             exhausted=self.exhausted,
@@ -75,6 +93,7 @@ class DhcpPlan:
         pool = plug.segment.v4
         if self.state in ("off", "never") or pool is None:
             return []
+        self._place(plug)
         if address is not None:
             others = {mac: ip for mac, ip in self.config.reservations.items() if mac != plug.mac}
             parsed = ipaddress.ip_address(address)

@@ -65,10 +65,11 @@ class DhcpServer:
                     self.table.put(lease.client, lease.mac, lease.ip, "bound", lease.expires, lease.host_name)
         self.table.kept = frozenset(service.kept) | {service.address}
         self.table.reserved = {
-            bytes.fromhex(mac.replace(":", "")): ip
+            _mac(mac): ip
             for mac, ip in service.config.reservations.items()
             if ipaddress.IPv4Address(ip) in network
         }
+        self.table.preferred = {_mac(mac): ip for mac, ip in service.preferred}
         self.service = service
 
     def forget(self, mac: bytes) -> None:
@@ -79,9 +80,8 @@ class DhcpServer:
 
     def reset(self) -> None:
         """Forget all leases, as a router that restarts without a disk does."""
-        kept, reserved = self.table.kept, self.table.reserved
-        self.table = LeaseTable(self.table.network, self.table.first, self.table.last)
-        self.table.kept, self.table.reserved = kept, reserved
+        old, self.table = self.table, LeaseTable(self.table.network, self.table.first, self.table.last)
+        self.table.kept, self.table.reserved, self.table.preferred = old.kept, old.reserved, old.preferred
 
     def receive(self, message: Message, source_mac: bytes, now: float) -> Answer | None:
         """Judge one message. Whatever it says, the server goes on."""
@@ -265,6 +265,10 @@ def held(table: LeaseTable, now: float) -> list[Lease]:
     """What a person would call the leases: addresses that somebody has, in order of address."""
     table.expire(now)
     return sorted((x for x in table if x.state == "bound"), key=lambda x: ipaddress.IPv4Address(x.ip))
+
+
+def _mac(text: str) -> bytes:
+    return bytes.fromhex(text.replace(":", ""))
 
 
 def _client(message: Message) -> bytes:

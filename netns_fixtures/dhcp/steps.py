@@ -18,6 +18,7 @@ Event = Literal["up", "down", "renew", "release"]
 class Service:
     """What a server serves now. ``kept``: addresses in its range that others have.
 
+    ``preferred``: (hardware address, IP address) of hosts that get this one if it is free.
     ``state``: "on", or "silent" (as one that crashed). ``exhausted``: who has no address gets none.
     ``portal``: the URI of a captive portal, "" for none.
     """
@@ -26,6 +27,7 @@ class Service:
     address: str
     config: DhcpConfig
     kept: tuple[str, ...] = ()
+    preferred: tuple[tuple[str, str], ...] = ()
     state: str = "on"
     exhausted: bool = False
     portal: str = ""

@@ -82,6 +82,24 @@ def test_reserved_address_is_for_its_host_alone() -> None:
     assert (first.ip, first.told) == ("192.168.1.102", ["leased", "nak", "leased"])
 
 
+def test_preferred_address_waits_for_its_host() -> None:
+    """Whoever comes first: the same hosts get the same addresses; only a full network gives one to others."""
+    lan = Ethernet(FOUR)
+    late, early = lan.guest(), lan.guest()
+    preferred = ((late.mac.hex(":"), "192.168.1.100"), (early.mac.hex(":"), "192.168.1.101"))
+    lan.server.change(replace(lan.service, preferred=preferred))
+    early.machine.link_up(lan.now)
+    lan.settle()
+    strangers = [lan.leased() for _ in range(2)]
+    late.machine.link_up(lan.now)
+    lan.settle()
+    assert (early.ip, late.ip) == ("192.168.1.101", "192.168.1.100")
+    assert [guest.ip for guest in strangers] == ["192.168.1.102", "192.168.1.103"]
+    late.machine.release(lan.now)
+    lan.settle()
+    assert lan.leased().ip == "192.168.1.100"
+
+
 def test_offered_address_is_kept_for_a_while() -> None:
     """Two who ask at once are offered different ones; who does not take his loses it."""
     lan = Ethernet(FOUR)
