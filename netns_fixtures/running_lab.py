@@ -227,8 +227,9 @@ class RunningLab:
         return self._log.emit(kind, node, text, at=began, **data)
 
     def log_news(self, at: float, kind: str, node: str, text: str, data: Mapping[str, Any]) -> LabEvent:
-        """Record what happened by itself at a time (``time.monotonic()``), also while a verb is carried out."""
-        return self._log.emit(kind, node, text, at=at, **data)
+        """Record what happened at a time (``time.monotonic()``), by itself or because of the verb that waits for it."""
+        part = {"part_of_verb": True} if self._verb is not None else {}
+        return self._log.emit(kind, node, text, at=at, **data, **part)
 
     def wire_seed(self, node: str, interface: str) -> int:
         """The seed of one link: the same lab seed and names give the same, whatever else is in the lab."""

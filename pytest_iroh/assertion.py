@@ -34,7 +34,19 @@ Subject = Connection | SyncConnection | Callable[[], Any]
 START_TIMEOUT = 10.0
 #: Events of a lab that change nothing about the network.
 NO_CHANGES = frozenset(
-    {"lab_built", "lab_closed", "process_started", "process_ended", "dns_query", "configured"}
+    {
+        "lab_built",
+        "lab_closed",
+        "process_started",
+        "process_ended",
+        "dns_query",
+        "configured",
+        "dhcp_renewed",
+        "dhcp_rebinding",
+        "dhcp_nak",
+        "dhcp_declined",
+        "dhcp_exhausted",
+    }
 )
 
 

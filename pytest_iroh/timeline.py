@@ -201,7 +201,8 @@ class Recorder:
 
         def record(event: Any) -> None:
             with self._lock:
-                self._changes.append(Change(lab, event.kind, event.text, event.time, now()))
+                if not event.data.get("part_of_verb"):  # then the verb is the change
+                    self._changes.append(Change(lab, event.kind, event.text, event.time, now()))
             self.add(Entry(event.time, "lab", event.node, event.text, {"kind": event.kind, **event.data}))
 
         self._ends.append(lab.on_event(record))
