@@ -28,16 +28,21 @@ TICK = 0.01
 
 
 def topologies(
-    *, max_routers: int = 4, max_hosts: int = 3, nats: Sequence[str | NatConfig] = NATS
+    *, max_routers: int = 4, max_hosts: int = 3, nats: Sequence[str | NatConfig] = NATS, dhcp: bool = False
 ) -> st.SearchStrategy[Scenario]:
-    """A network: routers at the exchange or behind each other, hosts with one uplink or two."""
+    """A network: routers at the exchange or behind each other, hosts with one uplink or two.
+
+    ``dhcp``: some hosts lease their addresses.
+    """
     number = st.integers(0, max_routers - 1)
     routers = st.lists(
         st.tuples(st.sampled_from(nats), number, st.booleans()), min_size=1, max_size=max_routers
     )
     plugged = st.lists(number, min_size=1, max_size=2)
     hosts = st.lists(plugged, min_size=1, max_size=max_hosts)
-    return st.builds(_network, routers, hosts, st.integers(0, 1000))
+    # A bit per host, drawn only where it matters: what is drawn without stays as it was.
+    leases = [st.integers(0, 2**max_hosts - 1)] if dhcp else []
+    return st.builds(_network, routers, hosts, st.integers(0, 1000), *leases)
 
 
 def events(scenario: Scenario, among: Sequence[str] | None = None) -> st.SearchStrategy[Action]:
@@ -69,10 +74,16 @@ def storms(
 
 
 def _network(
-    routers: Sequence[tuple[str | NatConfig, int, bool]], hosts: Sequence[Sequence[int]], seed: int
+    routers: Sequence[tuple[str | NatConfig, int, bool]],
+    hosts: Sequence[Sequence[int]],
+    seed: int,
+    leases: int = 0,
 ) -> Scenario:
     nodes = [_router(number, *each) for number, each in enumerate(routers, 1)]
-    nodes += [_host(number, each, len(routers)) for number, each in enumerate(hosts, 1)]
+    nodes += [
+        _host(number, each, len(routers), bool(leases >> number - 1 & 1))
+        for number, each in enumerate(hosts, 1)
+    ]
     return Scenario(name="network", seed=seed, nodes=tuple(nodes))
 
 
@@ -103,10 +114,10 @@ def _router(number: int, nat: str | NatConfig, upstream: int, ipv6: bool) -> Nod
     return Node("router", f"r{number}", options)
 
 
-def _host(number: int, plugged: Sequence[int], routers: int) -> Node:
+def _host(number: int, plugged: Sequence[int], routers: int, dhcp: bool) -> Node:
     names = [f"r{min(each + 1, routers)}" for each in plugged]
     uplink: Any = names[0] if len(names) == 1 else {f"eth{n}": name for n, name in enumerate(names)}
-    return Node("host", f"h{number}", {"uplink": uplink})
+    return Node("host", f"h{number}", {"uplink": uplink, **({"dhcp": True} if dhcp else {})})
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from iroh_py import PING_INTERVAL, EndpointConfig
 from netns_fixtures import Host, Lab, Router, Scenario
 from netns_fixtures.plug import Plug
-from netns_fixtures.strategies import storms
+from netns_fixtures.strategies import storms, topologies
 from pytest_iroh import Endpoints, Recorder, heals
 
 pytestmark = pytest.mark.requires_netns
@@ -67,6 +67,10 @@ def described(plugs: list[Plug]) -> tuple[dict[str, set[str]], set[tuple[str, st
     return {plug.name: {str(address) for address in plug.addresses} for plug in plugs}, routes
 
 
+def _leases(network: Scenario) -> bool:
+    return any(node.options.get("dhcp") for node in network.nodes)
+
+
 def check(lab: Lab) -> None:
     """Every node of a lab has the addresses and default routes of its description."""
     for host in lab.hosts.values():
@@ -90,6 +94,21 @@ def test_kernel_has_what_the_description_says_after_any_storm(storm: Scenario) -
     with storm.build() as lab:
         storm.timeline(lab).run()
         check(lab)
+
+
+@given(storms(topologies(dhcp=True).filter(_leases), max_gap=0.01, settle=True))
+@settings(LAB, max_examples=4)
+def test_hosts_that_lease_their_addresses_have_what_their_servers_granted(storm: Scenario) -> None:
+    """After a storm of links, replugs and renumberings: kernel, description and server agree, and nobody shares."""
+    with storm.build() as lab:
+        storm.timeline(lab).run()
+        check(lab)
+        for router in lab.routers.values():
+            granted = {lease.mac: lease.ip for lease in router.dhcp.leases()}
+            assert len(set(granted.values())) == len(granted)
+            for plug in lab.topology.plugs():
+                if plug.dhcp is not None and plug.segment is router.plan.lan.segment:
+                    assert granted[plug.mac] == plug.ip(4)
 
 
 @given(storms(max_gap=0.01, settle=True))
