@@ -13,7 +13,7 @@ jitter       jitter, uniform as netem's without a distribution
 loss         random; with ``burst`` above 1 gemodel: p = loss / (burst * (1 - loss)), r = 1 / burst, all lost when bad
 rate, queue  tbf: limit = what waits for ``queue`` seconds, plus the burst
 reorder      gap 1: such a frame is sent at once and overtakes those that are delayed, so ``delay`` is needed
-duplicate    duplicate; with loss both are told other shares, as netem loses one copy of a doubled frame only
+duplicate    duplicate; with loss both are told other shares, see ``_shares``
 corrupt      corrupt: one bit of the frame, perhaps in its Ethernet header
 ecn          loss with ecn: CE instead, and others are lost; so ``mark`` with ``drop_others``, and no ``loss`` beside it
 ===========  ===========================================================================================
@@ -54,6 +54,8 @@ MIN_BURST = 1600
 _BURST_SECONDS = 0.001
 #: What no limit is told as: bytes per second, a millisecond of it, and as much as may be under way elsewhere.
 _NO_LIMIT_RATE, _NO_LIMIT_BURST, _NO_LIMIT_QUEUE = 100_000_000_000, 100_000_000, 32 * 2**20
+#: As fine as a probability of 32 bits, and more.
+_BISECTIONS = 50
 #: netem draws jitter from 32 bits of ns, twice as wide as it is.
 MAX_JITTER = 2.0
 
@@ -151,9 +153,10 @@ def encode_tbf(p: TbfParameters) -> bytes:
 
 def _shares(condition: LinkCondition) -> tuple[float, float]:
     """The loss x and the duplicates y to tell, so that ``loss`` of all frames vanish and ``duplicate`` of the others
-    come twice: netem draws both at once and loses one copy, so x (1 - y) vanish and (1 - x) y come twice.
+    come twice.
 
-    Raises LinkEngineError where there are none.
+    netem draws both at once and loses one copy of a doubled frame only, and then the second copy begins anew: so
+    x (1 - y) vanish, and (1 - x)^2 y come twice. Raises LinkEngineError where no x and y do that.
     """
     loss, duplicate = condition.loss, condition.duplicate
     if loss == 0 or duplicate == 0:
@@ -161,15 +164,21 @@ def _shares(condition: LinkCondition) -> tuple[float, float]:
     if loss == 1:
         return 1.0, 0.0
     twice = (1 - loss) * duplicate
-    # Subtracted, the two say x = y + loss - twice; then y is a root of y^2 - (1 + twice - loss) y + twice.
-    half = (1 + twice - loss) / 2
-    if half * half < twice or condition.burst > 1:
+
+    def doubled(x: float) -> float:
+        return (1 - x) ** 2 * (1 - loss / x)
+
+    # It grows from x = loss, where y is 0, up to the root of its derivative.
+    low, high = loss, (loss + math.sqrt(loss * (loss + 8))) / 4
+    if doubled(high) < twice or condition.burst > 1:
         raise LinkEngineError(
             "netem loses one copy of a doubled frame only: "
             f"it cannot lose {loss:g} (in bursts of {condition.burst:g}) and double {duplicate:g} of the rest"
         )
-    told = half - math.sqrt(half * half - twice)
-    return told + loss - twice, told
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if doubled(middle) < twice else (low, middle)
+    return high, 1 - loss / high
 
 
 def _marked(condition: LinkCondition) -> float:

@@ -20,7 +20,10 @@ from netns_fixtures.link_engine import NETEM_FEATURES
 CHUNK = 50
 #: Between two of them: what has not arrived by then is lost, or arrives later.
 _LULL = 0.004
+_SILENCE = 0.1
 _END = 0xFFFF_FFFF
+#: <asm-generic/socket.h>. A busy machine reads late: what has arrived must not be lost here.
+_SO_RCVBUFFORCE, _ROOM = 33, 4 << 20
 
 
 def needs_netem() -> None:
@@ -62,7 +65,14 @@ class Pair:
             self.send(min(CHUNK, count - first), size, first)
             while (number := self.receive(lull)) is not None:
                 got.append(number)
-        return got + self.rest()
+        return got + self.arrivals() + self.rest()
+
+    def arrivals(self) -> list[int]:
+        """What arrives until nothing has for a while: who changes the link earlier changes the fate of these, too."""
+        got = []
+        while (number := self.receive(_SILENCE)) is not None:
+            got.append(number)
+        return got
 
     def rest(self) -> list[int]:
         """Clear the link, and what arrives before the first datagram that was sent after it."""
@@ -98,6 +108,11 @@ def pair(engine: str, family: int = 4, condition: LinkCondition | None = None) -
         ip = (server.ip if family == 4 else server.ip6) or ""
         kind = socket.AF_INET if family == 4 else socket.AF_INET6
         with laptop.socket(kind, socket.SOCK_DGRAM) as here, server.socket(kind, socket.SOCK_DGRAM) as there:
+            for sock in (here, there):
+                with contextlib.suppress(
+                    PermissionError
+                ):  # rootless labs have the system's, which is enough mostly
+                    sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _ROOM)
             there.bind(("", 7000))
             found = Pair(lab, laptop, server, here, there, ip)
             found.rest()
