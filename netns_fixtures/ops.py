@@ -34,11 +34,12 @@ class PrepareRing:
 
 @dataclass(frozen=True, slots=True)
 class AddBridge:
-    """A bridge without addresses, up."""
+    """A bridge without addresses, up. One that does not learn who is where sends every frame to all its ports."""
 
     node: int
     index: int
     name: str
+    learns: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -248,12 +248,10 @@ def _bridge(step: AddBridge) -> Any:
     message["flags"] = message["change"] = _IFF_UP
     # Without snooping every multicast is flooded, as on a home switch; neighbour discovery needs no querier
     # then.
-    kind = {
-        "attrs": [
-            ["IFLA_INFO_KIND", "bridge"],
-            ["IFLA_INFO_DATA", {"attrs": [["IFLA_BR_MCAST_SNOOPING", 0]]}],
-        ]
-    }
+    options: list[list[Any]] = [["IFLA_BR_MCAST_SNOOPING", 0]]
+    if not step.learns:
+        options.append(["IFLA_BR_AGEING_TIME", 0])
+    kind = {"attrs": [["IFLA_INFO_KIND", "bridge"], ["IFLA_INFO_DATA", {"attrs": options}]]}
     message["attrs"] = [["IFLA_IFNAME", step.name], ["IFLA_LINKINFO", kind]]
     return message
 

@@ -28,7 +28,9 @@ class Wires:
         """
         if self._process is None or not self._process.alive:
             self._process = WireProcess.spawn()
-        fabric.netlink.queue(AddBridge(step.node, step.wire_bridge, f"w{step.link}"))
+        # Between two ports there is nothing to learn, only wrong things: while both ends stand in the old bridge, a
+        # broadcast of the host comes back through the wire.
+        fabric.netlink.queue(AddBridge(step.node, step.wire_bridge, f"w{step.link}", learns=False))
         fabric.netlink.flush()
         fds: list[int] = []
         try:
