@@ -264,14 +264,12 @@ class Interface:
     def _qdisc_ops(self, egress: LinkCondition, ingress: LinkCondition) -> list[Op]:
         """netem at both ends of the cable, each for what it sends. Raises LinkEngineError."""
         plug, seed = self.plug, self.lab.wire_seed(self.plug.owner, self.plug.name)
-        ends = ((plug.node, plug.index, plug.name, egress), (FABRIC, plug.port, plug.port_name, ingress))
+        ends = ((plug.node, plug.index, egress), (FABRIC, plug.port, ingress))
         ops: list[Op] = []
-        for number, (node, index, name, condition) in enumerate(ends):
-            step = SetQdisc(node, index, condition, seed ^ number, fresh=not self._queues)
-            qdisc_messages(
-                index, condition, step.seed, fresh=step.fresh
-            )  # raises what cannot be said, before anything changes
-            ops += [SplitFrames(node, name), step]
+        for number, (node, index, condition) in enumerate(ends):
+            # Raises what cannot be said, before anything changes.
+            qdisc_messages(index, condition, seed, fresh=False)
+            ops.append(SetQdisc(node, index, condition, seed ^ number, fresh=not self._queues))
         return ops
 
     def _splice(self, egress: LinkCondition, ingress: LinkCondition) -> Splice:

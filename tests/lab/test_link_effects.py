@@ -206,22 +206,26 @@ def counters(host: Host, name: str) -> list[list[str]]:
     return [line.split() for line in host.run(Path("/proc/self/net", name).read_text).splitlines()]
 
 
-def test_joined_datagrams_are_lost_one_by_one(engine: str) -> None:
-    """A server that hands its kernel 20 datagrams at once loses half of each go, not every other go."""
+@pytest.mark.parametrize("direction", ["egress", "ingress"])
+def test_joined_datagrams_are_lost_one_by_one(engine: str, direction: Direction) -> None:
+    """A program that hands its kernel 20 datagrams at once loses half of each go, not every other go."""
     with pair(engine) as both:
-        both.laptop.link.condition(loss=0.5, direction="ingress")
-        both.send(1, first=1)
+        both.send(1)
         both.there.settimeout(PATIENCE)
-        _data, client = both.there.recvfrom(100)
-        both.there.setsockopt(socket.SOL_UDP, UDP_SEGMENT, 1000)
+        _data, home = both.there.recvfrom(1000)
+        both.laptop.link.condition(loss=0.5, direction=direction)
+        sender, receiver, to = both.here, both.there, (both.ip, 7000)
+        if direction == "ingress":
+            sender, receiver, to = both.there, both.here, home
+        sender.setsockopt(socket.SOL_UDP, UDP_SEGMENT, 1000)
         goes, each = 40, 20
         for go in range(goes):
-            both.there.sendto((bytes([go]) + bytes(999)) * each, client)
+            sender.sendto((bytes([go]) + bytes(999)) * each, to)
         got: list[int] = []
-        both.here.settimeout(SILENCE)
+        receiver.settimeout(SILENCE)
         with contextlib.suppress(TimeoutError):
             while True:
-                got.append(both.here.recv(2000)[0])
+                got.append(receiver.recv(2000)[0])
         assert len(got) / (goes * each) == pytest.approx(0.5, abs=five_sigma(0.5, goes * each))
         whole = [go for go in range(goes) if got.count(go) in (0, each)]
         assert not whole, "joined datagrams share one fate"

@@ -204,7 +204,7 @@ def test_delay_is_added_on_the_link_and_taken_away(net: Lab) -> None:
         world.laptop.link.condition(LinkCondition(loss=1.0))
         assert not select.select([monitor], [], [], 0.05)[0], "splicing a wire must not show in the host"
     assert ip_json(world.laptop, "address", "show", "dev", "eth0") == before
-    assert net.link_engine == "wire"
+    assert net.link_engine == net.engine_choice.carrier
     client.sendto(b"lost", (world.server.ip, 7777))
     assert is_silent(world.listening)
     world.laptop.link.condition(None)
@@ -238,7 +238,7 @@ def test_delay_from_the_start_holds_back_packets(net: Lab) -> None:
     client.sendto(b"x", (server.ip, port_of(listening)))
     assert not select.select([listening], [], [], 0.03)[0]
     assert select.select([listening], [], [], PATIENCE)[0]
-    assert net.link_engine == "wire"
+    assert net.link_engine == net.engine_choice.carrier
 
 
 def test_replug_with_a_wire_takes_the_wire_along(net: Lab) -> None:
