@@ -23,15 +23,14 @@ from iroh_py.addr import RelayUrl
 from iroh_py.events import (
     AnswerLate,
     HolePunched,
-    PathChanged,
     PathProven,
     PathSuspected,
     PeerMoved,
-    PingsSent,
 )
 from iroh_py.keys import NodeId
 from iroh_py.network import Addr
 from iroh_py.proto.actions import Action, Kick, OfferAddresses, SendDisco, SetMtu
+from iroh_py.proto.announcement import Announcement
 from iroh_py.proto.contest import Contest, Sign, Verdict, quiet
 from iroh_py.proto.disco import Ping, Pong
 from iroh_py.proto.offers import Offers
@@ -51,10 +50,9 @@ from iroh_py.proto.pings import (
     PING_OVERHEAD,
     PONG_SIZE,
     OpenPing,
-    OpenPings,
-    ProbeRhythm,
     SeenPings,
 )
+from iroh_py.proto.probing import MOVED, Probing
 from iroh_py.proto.silence import Silence
 from iroh_py.proto.surroundings import Surroundings
 
@@ -69,12 +67,6 @@ GIVE_UP = 5.0
 MAX_FRUITLESS_KICKS = 2
 #: Why a path is doubted whose answers stay away.
 SILENCE = "silence"
-#: Why we ping after our own network changed. The peer may send three times what it got to an address it has not proven
-#: (RFC 9000 section 8.1): a plain ping pays for its pong and its ping, one of so many bytes pays for a full packet of
-#: data as well, a round trip earlier. Only while the news is fresh, in seconds.
-MOVED = "our network changed"
-MOVED_PING = 480
-MOVED_SECONDS = 0.2
 
 
 class NodeState:
@@ -96,12 +88,11 @@ class NodeState:
         self._contest = Contest(now, higher_id=shared.node_id.raw > node_id.raw)
         self._silence = Silence(lambda: (self.latency, self.relay is not None))
         self._heartbeat_at: float | None = None
-        self._last_full_round: float | None = None
         self._offers = Offers(now)
-        self._rhythm = ProbeRhythm()
-        self._open = OpenPings()
+        self._probing = Probing(node_id, shared, self.paths)
+        self._rhythm = self._probing.rhythm
         self._seen = SeenPings()
-        self._announced: Path | None = None
+        self._announcement = Announcement(node_id, shared)
 
     # --- what others ask ---
 
@@ -216,7 +207,7 @@ class NodeState:
             return actions
         if state is self.best:
             if self.suspect_since is not None:
-                actions += self._ping(now, state)
+                actions += self._probing.ping(now, state)
             if self._silence.overdue(now):
                 actions += self._kick(now, reset=False)
         elif new or self._challengeable(now, state, Sign.PING):
@@ -225,7 +216,7 @@ class NodeState:
 
     def handle_pong(self, now: float, path: Path, pong: Pong) -> list[Action]:
         """An authentic pong arrived: the path of its ping works, unless it came back another way."""
-        ping = self._open.answer(now, pong.tx_id)
+        ping = self._probing.answer(now, pong.tx_id)
         if ping is None:
             return []
         latency = now - ping.at
@@ -328,10 +319,7 @@ class NodeState:
     def handle_timeout(self, now: float) -> list[Action]:
         """Do what is due."""
         actions: list[Action] = []
-        for lost in self._open.expire(now):
-            state = self.paths.get(lost.path)
-            if state is not None:
-                state.pings_lost += 1
+        self._probing.expire(now)
         if _is_due(now, self._verdict_at()):
             actions += self._decide(now)
         actions += self._judge_silence(now)
@@ -351,7 +339,7 @@ class NodeState:
             self._verdict_at(),
             self._heartbeat_at,
             self._rhythm.due,
-            self._open.next_expiry(),
+            self._probing.next_expiry(),
         )
         return min((t for t in times if t is not None), default=None)
 
@@ -387,7 +375,7 @@ class NodeState:
         assert self.best is not None
         self._silence.handle_check(now)
         self._tell(AnswerLate(now, self.node_id, str(self.best.path)))
-        return self._ping(now, self.relay)
+        return self._probing.ping(now, self.relay)
 
     def _suspect(self, now: float, why: str) -> None:
         """Doubt the path in use and look for all others."""
@@ -419,9 +407,9 @@ class NodeState:
         # A small packet's credit does not cover a ping and an answer: the answer comes first, once.
         poor = begins and sign is Sign.PAYLOAD and not state.proven and state.credit < 3 * PING_OVERHEAD
         if not poor and (state.last_ping is None or now - state.last_ping >= max(state.latency or 0.0, 0.02)):
-            actions += self._ping(now, state)
+            actions += self._probing.ping(now, state)
             if self.best is not None:
-                actions += self._ping(now, self.best)
+                actions += self._probing.ping(now, self.best)
         # Payload comes by another way because the peer moved: what is in flight by the old one is lost.
         moved = sign is Sign.PAYLOAD and self.best is not None and not contest.kicked
         # What the last kick wanted to send there was more than the credit of an unproven address; now it is covered.
@@ -469,7 +457,7 @@ class NodeState:
                 return []  # it lives, which the verdict will take into account
             doubted = self.suspect_since is not None
             self._clear_doubt(now)
-            actions = [SetMtu(state.mtu), *self._probe_mtu(now, state)] if doubted else []
+            actions = [SetMtu(state.mtu), *self._probing.probe_mtu(now, state)] if doubted else []
             if self._silence.overdue(now) or (doubted and self._silence.awaiting is not None):
                 actions += self._kick(now, reset=False)
             return actions
@@ -483,7 +471,9 @@ class NodeState:
         if not best.trusted(now) or (better and not given):
             return self._adopt(now, state)
         if better:
-            self._last_full_round = None  # the peer may see it otherwise: look again with the next heartbeat
+            self._probing.last_round = (
+                None  # the peer may see it otherwise: look again with the next heartbeat
+            )
         return []
 
     def _adopt(self, now: float, state: PathState) -> list[Action]:
@@ -500,7 +490,7 @@ class NodeState:
         self._silence.pong_due = None
         if before is None:
             self._tell(HolePunched(now, self.node_id, str(state.path)))
-        return [*self._kick(now, reset=slower), SetMtu(state.mtu), *self._probe_mtu(now, state)]
+        return [*self._kick(now, reset=slower), SetMtu(state.mtu), *self._probing.probe_mtu(now, state)]
 
     def _adopt_none(self, now: float) -> None:
         """Give the direct path up: payload goes over the relay only, and the search goes on."""
@@ -528,34 +518,12 @@ class NodeState:
 
     # --- pings ---
 
-    def _ping(self, now: float, state: PathState, size: int = 0) -> list[Action]:
-        """One ping on one path, padded so that its datagram has ``size`` bytes if that is more."""
-        if not state.told and not state.allows(max(size, PING_OVERHEAD)):
-            if size <= PING_OVERHEAD or not state.allows(PING_OVERHEAD):
-                return []
-            size = PING_OVERHEAD
-        padding = max(0, size - PING_OVERHEAD)
-        ping = Ping(self.shared.tx_id(), self.shared.node_id, padding)
-        state.last_ping = now
-        self._open.add(ping.tx_id, OpenPing(state.path, now, PING_OVERHEAD + padding))
-        return [SendDisco(state.path, ping)]
-
     def _round(self, now: float) -> list[Action]:
         """Ping every path that may work, and offer our own addresses over the relay."""
-        first = self._rhythm.is_first_round
-        actions: list[Action] = []
-        if self.relay is not None and first:
-            actions += self._ping(now, self.relay)
-        asked = self.paths.candidates(now, self.shared, keep=self.best)
-        size = MOVED_PING if self._rhythm.why == MOVED and self._rhythm.age(now) < MOVED_SECONDS else 0
-        for state in asked:
-            actions += self._ping(now, state, size)
-        self._last_full_round = now
+        actions = self._probing.round(now, best=self.best, relay=self.relay)
         if self.relay is not None and self._offers.may_send(now):
             self._offers.handle_sent(now)
             actions.append(OfferAddresses())
-        if asked and first:
-            self._tell(PingsSent(now, self.node_id, tuple(str(s.path) for s in asked[:8]), self._rhythm.why))
         if self._wants_path(now):
             self._rhythm.advance(now, urgent=self._pressing(now))
         else:
@@ -586,20 +554,15 @@ class NodeState:
             if not self._rhythm.running:
                 self._rhythm.start(now, "no path known")
             return []
-        actions = self._ping(now, best)
+        actions = self._probing.ping(now, best)
         self._silence.handle_heartbeat(now)
-        actions += self._probe_mtu(now, best)
+        actions += self._probing.probe_mtu(now, best)
         slow = best.latency is not None and best.latency > GOOD_ENOUGH_LATENCY
-        if slow and (self._last_full_round is None or now - self._last_full_round >= UPGRADE_INTERVAL):
+        if slow and (self._probing.last_round is None or now - self._probing.last_round >= UPGRADE_INTERVAL):
             self._rhythm.start(now, "is there a better path?")
             actions += self._round(now)
         self.paths.prune(now, keep=best)
         return actions
-
-    def _probe_mtu(self, now: float, state: PathState) -> list[Action]:
-        """Try whether the path carries the largest packets we would like to send (a ping's surplus is ignored)."""
-        wanted = self.shared.config.max_mtu
-        return self._ping(now, state, wanted) if state.probes_mtu(now, wanted) else []
 
     # --- small things ---
 
@@ -626,20 +589,7 @@ class NodeState:
 
     def announce(self, now: float) -> None:
         """Tell watchers when payload's first path is another one than before."""
-        path = self.current_path
-        if path == self._announced:
-            return
-        before, self._announced = self._announced, path
-        self._tell(
-            PathChanged(
-                now,
-                self.node_id,
-                "" if path is None else str(path),
-                "" if before is None else str(before),
-                relayed=isinstance(path, RelayPath),
-                latency=self.latency,
-            )
-        )
+        self._announcement.tell(now, self.current_path, self.latency)
 
     def _tell(self, event: object) -> None:
         self.shared.events.append(event)  # type: ignore[arg-type]
