@@ -24,7 +24,9 @@ COLLISION_RANGES = ((60000, 64999), (10000, 14999))
 #: Above the well-known ports.
 RANDOM_RANGE = (1024, 65535)
 #: Where counting begins, and how many numbers one rule text lists: 3 ms to load, then the counter wraps.
-FIRST_SEQUENTIAL, DRAWN_PORTS = 4096, 1024
+FIRST_SEQUENTIAL, SEQUENTIAL_PORTS = 4096, 1024
+#: Of random ones fewer will do: when all are in use the kernel chooses.
+RANDOM_PORTS = 512
 #: Draws before a new mapping must lose its first packet: with half of all ports in use that is 1 of 256.
 TRIES = 8
 
@@ -51,15 +53,17 @@ class PortChoice:
         return self.config.ports != NatPorts.PRESERVE or self.ports is not None
 
     @property
-    def _how(self) -> str:
-        return "inc" if self.config.ports == NatPorts.SEQUENTIAL else "random"
+    def _number(self) -> str:
+        if self.config.ports == NatPorts.SEQUENTIAL:
+            return f"numgen inc mod {SEQUENTIAL_PORTS}"
+        return f"numgen random mod {RANDOM_PORTS}"
 
     def fixed_sets(self) -> list[str]:
         """The list of ports that are drawn."""
         if not self._draws:
             return []
         numbers = ", ".join(f"{n} : {port}" for n, port in enumerate(self._numbers()))
-        kind = f"typeof numgen {self._how} mod {DRAWN_PORTS} : udp sport"
+        kind = f"typeof {self._number} : udp sport"
         return [f" map numbers {{ {kind}\n  elements = {{ {numbers} }}\n }}"]
 
     def sets(self) -> list[str]:
@@ -73,7 +77,7 @@ class PortChoice:
         """One for the next number, one for each address of a pool."""
         chains = []
         if self._draws:
-            draw = f"numgen {self._how} mod {DRAWN_PORTS} map @numbers"
+            draw = f"{self._number} map @numbers"
             chains += [
                 called(rules.name("draw"), f"{rules.protocol} sport set {draw}") for rules in self.protocols
             ]
@@ -118,7 +122,7 @@ class PortChoice:
     def _kernels(self, both: str, snat: str) -> str:
         """For what was drawn in vain, and for TCP where that has no tables."""
         if self.config.ports == NatPorts.SEQUENTIAL:
-            return f"{both} {snat} : numgen inc mod {DRAWN_PORTS} map @numbers"
+            return f"{both} {snat} : {self._number} map @numbers"
         low, high = self.ports or RANDOM_RANGE
         return f"{both} {snat}:{low}-{high}" + (" random" if self.config.ports == NatPorts.RANDOM else "")
 
@@ -139,8 +143,8 @@ class PortChoice:
     def _numbers(self) -> range | list[int]:
         if self.config.ports == NatPorts.SEQUENTIAL:
             start = self.ports[0] if self.ports else FIRST_SEQUENTIAL
-            return range(start, start + DRAWN_PORTS)
+            return range(start, start + SEQUENTIAL_PORTS)
         low, high = self.ports or RANDOM_RANGE
         # The same for the same NAT, so that a replay has them again.
         seed = f"{self.outsides[0]} {low}"
-        return random.Random(seed).sample(range(low, high + 1), DRAWN_PORTS)
+        return random.Random(seed).sample(range(low, high + 1), RANDOM_PORTS)

@@ -43,7 +43,7 @@ from netns_fixtures.nat.choosing import PortChoice
 from netns_fixtures.nat.config import NatConfig
 from netns_fixtures.nat.kept import KeptFlow, KeptRules
 from netns_fixtures.nat.mapping_rules import MappingRules
-from netns_fixtures.nat.text import IS_PORT_MAPPED, LAN, WAN, any_of, called, hooked, table
+from netns_fixtures.nat.text import IS_ANSWER, IS_PORT_MAPPED, LAN, WAN, any_of, called, hooked, table
 
 __all__ = ["exact_sets", "exact_table"]
 
@@ -123,7 +123,7 @@ class _Table:
 
     def _translate(self) -> list[str]:
         """What leaves through the NAT: to the outside, and by hairpin back to the LAN."""
-        rules = [f'oifname "{WAN}" jump translate']
+        rules = [f"{IS_ANSWER} accept", f'oifname "{WAN}" jump translate']
         if self.config.hairpin:
             to_us = f"ct original ip daddr {any_of(self.choice.outsides)}"
             protocols = any_of([each.protocol for each in self.protocols])

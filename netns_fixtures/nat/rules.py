@@ -24,6 +24,7 @@ from netns_fixtures.nat.config import KERNEL_TCP, MAPPING_TIMEOUT, NatConfig, Na
 from netns_fixtures.nat.exact import exact_sets, exact_table
 from netns_fixtures.nat.kept import KeptFlow
 from netns_fixtures.nat.text import (
+    IS_ANSWER,
     IS_PORT_MAPPED,
     IS_RESERVED,
     LAN,
@@ -102,7 +103,7 @@ class NatRules:
             )
         if self.config.mapping == NatMapping.APDM:
             rules = (f"{rule} random" for rule in self._snat())
-            return table("ip nat", hooked("postrouting", "nat", "srcnat", *rules))
+            return table("ip nat", hooked("postrouting", "nat", "srcnat", f"{IS_ANSWER} accept", *rules))
         return self._learning_table()
 
     def _learning_table(self) -> str:
@@ -116,7 +117,7 @@ class NatRules:
             dynamic("set owners", "type ipv4_addr . inet_service", MAPPING_TIMEOUT),
             dynamic("set taken", "type inet_service", MAPPING_TIMEOUT),
             hooked("prerouting", "nat", "dstnat", dnat),
-            hooked("postrouting", "nat", "srcnat", *self._preserve(), *self._snat()),
+            hooked("postrouting", "nat", "srcnat", f"{IS_ANSWER} accept", *self._preserve(), *self._snat()),
             hooked("learn", "filter", "110", *learn, hook="postrouting"),
         )
 

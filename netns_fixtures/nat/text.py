@@ -16,6 +16,8 @@ IS_PORT_MAPPED = f"meta mark & {PORT_MAPPED:#x} == {PORT_MAPPED:#x}"
 #: The bit of a packet that leaves for the outside by a port that is mapped for another: no NAT may keep that port.
 PORT_RESERVED = 0x2000_0000
 IS_RESERVED = f"meta mark & {PORT_RESERVED:#x} == {PORT_RESERVED:#x}"
+#: What answers a packet for which there is no flow, such as the RST of a firewall, is no flow that a NAT may translate.
+IS_ANSWER = "ct direction reply"
 #: Everything that the rules of a NAT live in.
 TABLES = ("ip nat", "inet local", "inet filter")
 

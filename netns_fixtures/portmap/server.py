@@ -19,6 +19,7 @@ from netns_fixtures.errors import LabError, TopologyError
 from netns_fixtures.nat.text import LAN, WAN
 from netns_fixtures.portmap import control, datagrams, pcp, rules, soap, ssdp
 from netns_fixtures.portmap.behaviour import PortMappingBehaviour, failure_of
+from netns_fixtures.portmap.held import holder_of
 from netns_fixtures.portmap.http import HttpReply, HttpRequest, serve_http
 from netns_fixtures.portmap.service import MappingService, News
 from netns_fixtures.portmap.table import Mapping
@@ -52,7 +53,9 @@ class Server:
         self._rules = RuleLoader(name)
         self._installed: set[tuple[str, str]] = set()
         self._outside = _address(WAN)
-        self._service = MappingService(self._loop.time(), behaviour, self._tell, pinholes=pinholes)
+        self._service = MappingService(
+            self._loop.time(), behaviour, self._tell, pinholes=pinholes, holder=self._holder
+        )
         self._expiry: asyncio.TimerHandle | None = None
         self._announcing: asyncio.TimerHandle | None = None
         self._done = asyncio.Event()
@@ -217,6 +220,9 @@ class Server:
 
     def _external(self) -> str | None:
         return self._service.behaviour.external_ip or self._outside
+
+    def _holder(self, transport: str, port: int) -> tuple[str, int] | None:
+        return holder_of(self._rules, transport, port, self._outside)
 
     def _expire(self) -> None:
         self._service.expire(self._now())

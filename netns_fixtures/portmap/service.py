@@ -55,10 +55,13 @@ class MappingService:
         on_news: Callable[[News], None],
         *,
         pinholes: bool = True,
+        holder: Callable[[str, int], tuple[str, int] | None] = lambda _transport, _port: None,
     ) -> None:
         self.behaviour = behaviour
         #: Whether IPv6 passes as it is, so that a mapping is an opening in the firewall.
         self.pinholes = pinholes
+        #: The inside end whose flow of its own has an outside port of a transport now.
+        self._holder = holder
         self.table = MappingTable()
         self._started = now
         self._on_news = on_news
@@ -160,11 +163,16 @@ class MappingService:
             if ask.exact and ask.external_port not in (0, ask.internal_port):
                 raise self.refuse(Failure.CONFLICT, "a pinhole has the port of the inside")
             return ask.internal_port
-        taken = self.table.at(ask.transport, ask.external_port) is not None
-        if ask.exact and (taken or not ask.external_port):
+        if ask.exact and not (ask.external_port and self._is_free(ask, ask.external_port)):
             raise self.refuse(Failure.CONFLICT, f"{ask.transport} port {ask.external_port} is taken")
         inside = ask.internal_port if self.behaviour.keep_ports else 0
-        port = self.table.free_port(ask.transport, ask.external_port, inside)
+        port = self.table.free_port((ask.external_port, inside), lambda port: self._is_free(ask, port))
         if port is None:
             raise self.refuse(Failure.OUT_OF_RESOURCES)
         return port
+
+    def _is_free(self, ask: Ask, port: int) -> bool:
+        """Neither mapped, nor that of another's flow."""
+        if self.table.at(ask.transport, port) is not None:
+            return False
+        return self._holder(ask.transport, port) in (None, (ask.internal_ip, ask.internal_port))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
 
@@ -76,10 +76,10 @@ class MappingTable:
         """Forget all."""
         self._outside.clear()
 
-    def free_port(self, transport: str, *wanted: int) -> int | None:
+    def free_port(self, wanted: Iterable[int], is_free: Callable[[int], bool]) -> int | None:
         """The first free one of ``wanted`` (0 is none), else the next free one; None when all are taken."""
         for port in chain(wanted, range(_FIRST_PORT, _LAST_PORT + 1)):
-            if port and (transport, "", port) not in self._outside:
+            if port and is_free(port):
                 return port
         return None
 

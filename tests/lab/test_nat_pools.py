@@ -12,6 +12,7 @@ from udp_kit import close_all, drain, hear, outside_of, udp
 
 from netns_fixtures import Lab, NatConfig, TopologyError
 from netns_fixtures.nat import NatMapping, NatPooling, NatPorts
+from netns_fixtures.nat_probe_tcp import tcp_behaviour
 from netns_fixtures.scenario import Scenario
 
 
@@ -48,6 +49,18 @@ def test_pools_behave_like_one_address(net: Lab, mapping: NatMapping) -> None:
         assert seen.ports == ports
         assert seen.outside[0] in world.router.nat.addresses
         assert seen.hairpin == (mapping == NatMapping.EIM)
+
+
+@pytest.mark.parametrize("pooling", NatPooling)
+def test_tcp_of_a_pool_is_what_its_axes_say(net: Lab, pooling: NatPooling) -> None:
+    """Mappings of TCP have an address and a port, too, and with pairs it is the host's address for UDP."""
+    world = World(
+        net, NatConfig(addresses=3, pooling=pooling, tcp_mapping="eim", tcp_filtering="adf", hairpin=True)
+    )
+    seen = tcp_behaviour(world.first, world.servers)
+    assert (seen.mapping, seen.filtering, seen.simultaneous_open) == ("eim", "adf", True)
+    if pooling == NatPooling.PAIRED:
+        assert world.discover().outside[0] == seen.outside[0]
 
 
 def test_paired_pool_gives_each_host_an_address_of_its_own(net: Lab) -> None:

@@ -47,11 +47,17 @@ def test_presets_do_to_tcp_what_the_fields_nats_do(net: Lab, name: str) -> None:
         assert seen.simultaneous_open == (name != "strict")
 
 
-@pytest.mark.parametrize("exact", [False, True], ids=["kernel", "tables"])
-def test_rejected_syn_breaks_simultaneous_open(net: Lab, exact: bool) -> None:
+@pytest.mark.parametrize("rebound", [False, True], ids=["at first", "rebound"])
+@pytest.mark.parametrize(
+    "nat",
+    [NatConfig(tcp_syn="reject"), NatConfig(tcp_syn="reject", tcp_mapping="eim", tcp_filtering="apdf")],
+    ids=["kernel", "tables"],
+)
+def test_rejected_syn_breaks_simultaneous_open(net: Lab, nat: NatConfig, rebound: bool) -> None:
     """A NAT that answers unsolicited SYNs with RST tells the peer to give up (what REQ-4 is against)."""
-    axes = {"tcp_mapping": "eim", "tcp_filtering": "apdf"} if exact else {}
-    world = World(net, NatConfig(tcp_syn="reject", **axes))  # type: ignore[arg-type]
+    world = World(net, nat)
+    if rebound:
+        world.router.nat.rebind()
     seen = tcp_behaviour(world.first, world.servers)
     assert (seen.unsolicited, seen.simultaneous_open) == ("reject", False)
 

@@ -142,6 +142,29 @@ def test_mapped_port_is_nobody_elses(net: Lab, nat: str | NatConfig) -> None:
     assert hear(same) == (home.stranger.ip, 7)
 
 
+@pytest.mark.parametrize(
+    "nat",
+    ["moderate", NatConfig(timeout=60), NatConfig(addresses=1, tcp_mapping="eim")],
+    ids=["learning", "tables", "tcp"],
+)
+def test_port_of_anothers_flow_is_not_mapped(net: Lab, nat: str | NatConfig) -> None:
+    """Who asks for it gets another one; who has the flow itself gets it."""
+    home = Home(net, nat=nat)
+    there, early = udp(home.stranger, 7), udp(home.tv, 4444)
+    end = outside_of(early, there, home.stranger.ip)
+    assert end[1] == 4444
+    mapped = udp(home.laptop, 4444)
+    port = home.map(home.laptop, 4444)
+    assert port != 4444
+    there.sendto(b"hello", (home.router.ip, port))
+    assert hear(mapped) == (home.stranger.ip, 7)
+    there.sendto(b"hello", end)
+    assert hear(early) == (home.stranger.ip, 7)
+    assert home.map(home.tv, 4444) == 4444
+    there.sendto(b"hello", end)
+    assert hear(early) == (home.stranger.ip, 7)
+
+
 def test_drawn_port_is_not_a_mapped_one(net: Lab) -> None:
     """A counter that comes to a mapped port goes on: that costs one packet, and no port is two hosts'."""
     home = Home(net, nat=NatConfig(ports="sequential"))

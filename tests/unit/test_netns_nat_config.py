@@ -13,6 +13,7 @@ from netns_fixtures.nat import PRESETS, NatConfig, NatFiltering, NatKind, NatMap
 from netns_fixtures.nat.kept import KeptFlow
 from netns_fixtures.nat.presets import nat_label
 from netns_fixtures.nat.rules import NatRules, flush_text, sysctls
+from netns_fixtures.nat.text import milliseconds
 
 OUTSIDE = "203.0.113.10"
 
@@ -199,3 +200,43 @@ def test_forgotten_tcp_connections_are_not_answered_for() -> None:
     assert "ct state { new, invalid } drop" in strict
     assert "meta l4proto tcp ct state invalid drop" in strict
     assert "invalid" not in NatRules(NatConfig(), OUTSIDE).text()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"addresses": 0},
+        {"addresses": 17},
+        {"addresses": True},
+        {"addresses": ()},
+        {"addresses": ("203.0.113.9", "203.0.113.9")},
+        {"addresses": "203.0.113.9"},
+        {"addresses": ("2001:db8::1",)},
+        {"pooling": "random"},
+        {"addresses": 2, "ports": "overload"},
+        {"translates": False, "filtering": "eif", "addresses": 2},
+    ],
+)
+def test_pools_that_cannot_be_are_refused(wrong: dict[str, object]) -> None:
+    """Where they are described, with what would be right."""
+    with pytest.raises(TopologyError):
+        NatConfig(**wrong)  # type: ignore[arg-type]
+
+
+def test_tcp_speaks_the_fields_of_udp() -> None:
+    """One axis alone brings the other's default; its times are TCP's; without any the kernel keeps connections."""
+    tcp = NatConfig(lifetime=5, tcp_filtering="edf", tcp_timeout=60, tcp_lifetime=90).tcp
+    assert tcp is not None
+    assert (tcp.mapping, tcp.filtering, tcp.timeout, tcp.lifetime) == ("eim", "apdf", 60, 90)
+    assert NatConfig(tcp_timeout=60).tcp is None
+
+
+def test_long_times_are_written_as_nft_reads_them() -> None:
+    """nft has no room for five days in milliseconds."""
+    assert [milliseconds(each) for each in (0, 1.5, 60, 432_000, 7440.25)] == [
+        "1ms",
+        "1500ms",
+        "1m",
+        "5d",
+        "2h4m250ms",
+    ]
