@@ -16,12 +16,12 @@ from iroh_py.addr import RelayUrl
 from iroh_py.events import AnswerLate, Event, HomeRelayChanged, PathSuspected, RelayStateChanged, ReportMade
 from iroh_py.io.netcheck import Netcheck
 from iroh_py.io.portmap import PortMapper
+from iroh_py.io.publishing import Publishing
 from iroh_py.io.relay_clients import RelayClients
 from iroh_py.keys import NodeId
 from iroh_py.network import Addr, Family, NetworkState
 from iroh_py.proto import netstate
 from iroh_py.proto.home_relay import HomeRelay
-from iroh_py.proto.netcheck.addresses import OwnAddresses, Publication
 from iroh_py.proto.netcheck.report import Report
 from iroh_py.proto.netcheck.run import NetcheckRun
 from iroh_py.proto.node_state import SILENCE
@@ -54,9 +54,7 @@ class Relays:
         self._closed = False
         self._online: RelayUrl | None = None
         self._told: RelayUrl | None = None
-        self._addresses = OwnAddresses()
-        self._publication: Publication | None = None
-        self._published: tuple[Addr, ...] | None = None
+        self._publishing = Publishing(driver, lambda: self.port_mapping)
         self._timer: asyncio.TimerHandle | None = None
         self._silence_at = driver.now() - SILENCE_INTERVAL
         self._look_again_at: float | None = None
@@ -90,9 +88,8 @@ class Relays:
                 state=lambda: driver.state,
                 port=lambda: driver.sockets.port(Family.V4),
                 rng=core.shared.rng,
-                on_change=self._handle_mapping,
+                on_change=self._publishing.handle_mapping,
             )
-        self._run: NetcheckRun | None = None
         self._stand_ins = StandIns([node.url for node in nodes if not node.stun_only])
         self._warmed = False
 
@@ -101,8 +98,8 @@ class Relays:
     def start(self) -> None:
         """Connect the only relay, or find the nearest; tell our local addresses meanwhile."""
         self._core.shared.relay_connected = self._clients.connected
-        self._addresses.handle_network(self._driver.state)
-        self._publish(self._driver.now())
+        self._publishing.handle_network(self._driver.state)
+        self._publishing.publish(self._driver.now())
         # Peers are told after the first answers: now we know only what they cannot use.
         self._core.magic.addresses_fresh = False
         self._follow_choice()
@@ -175,11 +172,11 @@ class Relays:
             self._look_again_at = None
             self._clients.network_changed(_sendable(state))
             self._choice.handle_network_change(now)
-        self._addresses.handle_network(state)
+        self._publishing.handle_network(state)
         if self._portmap is not None:
             self._portmap.handle_network_change()
         if major:
-            self._publication = None  # until the next run begins: what is known now is of the old network
+            self._publishing.hold()
         self._netcheck.request(full=major, restart=major)
         self._arm()
 
@@ -305,58 +302,23 @@ class Relays:
 
     def _handle_netcheck(self, run: NetcheckRun) -> None:
         now = self._driver.now()
-        if run is not self._run:
-            self._run = run
-            self._publication = Publication(now, self._families())
+        self._publishing.handle_run(now, run, self._families())
         report = run.report(now)
         if report.relay_latency:
             nearest = min(report.relay_latency, key=lambda url: report.relay_latency[url])
             if self._choice.handle_answer(now, nearest):
                 self._follow_choice()
-        self._addresses.handle_answer(report)
-        self._look_at_publication(now)
+        self._publishing.handle_answer(now, report)
         self._arm()
 
     def _handle_report(self, report: Report) -> None:
         now = self._driver.now()
-        self._addresses.handle_report(report)
+        self._publishing.handle_report(report)
         if self._choice.handle_report(now, report):
             self._follow_choice()
         self._core.events.append(_event(now, report))
-        self._publish(now)
+        self._publishing.publish(now)
         self._arm()
-
-    # --- our addresses ---
-
-    def _handle_mapping(self) -> None:
-        if self._publication is None or self._publication.done:
-            self._publish(self._driver.now())
-
-    def _look_at_publication(self, now: float) -> None:
-        publication, run = self._publication, self._run
-        if publication is None or run is None:
-            return
-        if publication.done:
-            if self._assemble() != self._published:
-                self._publish(now)
-        elif now >= publication.due(run):
-            publication.done = True
-            self._publish(now)
-
-    def _assemble(self) -> tuple[Addr, ...]:
-        return self._addresses.assemble(
-            mapped=self.port_mapping,
-            local=self._driver.local_direct_addresses(),
-            local_port=self._driver.sockets.port(Family.V4),
-        )
-
-    def _publish(self, now: float) -> None:
-        self._published = self._assemble()
-        self._core.shared.mapping_varies = self._addresses.mapping_varies(
-            self._driver.local_direct_addresses(), self._driver.sockets.port(Family.V4)
-        )
-        self._core.magic.handle_own_addresses(now, self._published)
-        self._driver.pump_soon()
 
     # --- the timer ---
 
@@ -369,19 +331,17 @@ class Relays:
         times = [
             self._choice.next_check(),
             self._look_again_at,
+            self._publishing.due(),
             None if self._warmed else self._stand_ins_at(),
             now + (HEALTH_INTERVAL if self._core.entries else IDLE_HEALTH_INTERVAL),
         ]
-        publication = self._publication
-        if publication is not None and not publication.done and self._run is not None:
-            times.append(publication.due(self._run))
         due = min((t for t in times if t is not None), default=None)
         if due is not None:
             self._timer = asyncio.get_running_loop().call_later(max(0.0, due - now), self._on_timer)
 
     def _on_timer(self) -> None:
         now = self._driver.now()
-        self._look_at_publication(now)
+        self._publishing.look(now)
         self._check_home(now)
         if self._look_again_at is not None and now >= self._look_again_at:
             self._look_again()

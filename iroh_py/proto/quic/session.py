@@ -31,6 +31,7 @@ from iroh_py.proto.quic.events import (
     StreamStopped,
 )
 from iroh_py.proto.quic.liveness import Farewell, KeepAlive
+from iroh_py.proto.quic.status import SessionStatus
 from iroh_py.proto.tls import Credentials, TlsAuth
 
 #: A close frame has to fit one packet together with its header; UTF-8 bytes.
@@ -41,7 +42,7 @@ RUN_SIZE, MIN_RUN = 64, 8
 MAX_CODE = (1 << 62) - 1
 
 
-class Session:
+class Session(SessionStatus):
     """One connection: a client made by ``dial``, or a server made by ``SessionTable`` for a client's first
     packet.
 
@@ -102,52 +103,7 @@ class Session:
         engine = Engine(config=config, credentials=credentials, original_cid=original_cid)
         return cls(now, engine, config, None, None)
 
-    # What it is
-
-    @property
-    def closed(self) -> bool:
-        """Whether the connection is over; nothing can be sent any more."""
-        return self._engine.over
-
-    @property
-    def drained(self) -> bool:
-        """Whether late packets need no answer any more, so that the session can be forgotten."""
-        return self._engine.terminated
-
-    @property
-    def handshake_done(self) -> bool:
-        """Whether the peer has proven its node id."""
-        return self._engine._handshake_complete
-
-    @property
-    def rtt(self) -> float | None:
-        """Smoothed round trip time in seconds, None before the first measurement."""
-        return self._engine._loss.rtt
-
-    @property
-    def bytes_in_flight(self) -> int:
-        """Bytes sent and neither acknowledged nor lost."""
-        return self._engine._loss.bytes_in_flight
-
-    @property
-    def congestion_window(self) -> int:
-        """How many bytes may be in flight."""
-        return self._engine._loss.congestion_window
-
-    @property
-    def has_unacked(self) -> bool:
-        """Whether the peer owes us an acknowledgement, or will once what is queued is sent."""
-        return self._engine.has_unacked
-
-    @property
-    def unanswered_since(self) -> float | None:
-        """When the oldest packet that awaits an acknowledgement was sent; None if there is none."""
-        return self._engine.unanswered_since
-
-    @property
-    def authenticated(self) -> bool:
-        """Whether any packet of the peer was decrypted."""
-        return self._engine.authenticated
+    # Connection ids
 
     @property
     def on_cids(self) -> Callable[[], None] | None:
