@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from iroh_py import BindError, Endpoint, EndpointConfig
+from iroh_py import BindError, Endpoint, EndpointConfig, RelayUrl
 from iroh_py.io.netcheck import run_netcheck
 from iroh_py.io.system import as_network
 from iroh_py.network import Addr
@@ -16,6 +16,7 @@ from iroh_py.relay.sockets import bind_udp
 LOOPBACK = ("127.0.0.1", 0)
 #: Of the documentation (RFC 3849): no machine has it.
 ELSEWHERE = ("2001:db8::1", 0)
+Socket = socket.socket
 
 
 class Counted:
@@ -24,11 +25,11 @@ class Counted:
     name = "counted"
 
     def __init__(self, *, refused: int = 0, most: int = 1000) -> None:
-        self.made: list[socket.socket] = []
+        self.made: list[Socket] = []
         self._refused = refused
         self._most = most
 
-    def socket(self, family: int, type: int, proto: int = 0) -> socket.socket:
+    def socket(self, family: int, type: int, proto: int = 0) -> Socket:
         if family == self._refused:
             raise OSError("no such socket here")
         if len(self.made) >= self._most:
@@ -37,7 +38,7 @@ class Counted:
         return self.made[-1]
 
     @property
-    def open(self) -> list[socket.socket]:
+    def open(self) -> list[Socket]:
         return [sock for sock in self.made if sock.fileno() >= 0]
 
 
@@ -85,7 +86,7 @@ async def test_endpoint_whose_last_words_fail_is_closed(monkeypatch: pytest.Monk
 async def test_endpoint_whose_close_is_cancelled_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A test's timeout in the middle of the goodbyes leaves no socket behind."""
     network = Counted()
-    config = EndpointConfig(relays=("http://127.0.0.1:1",), portmap=False)
+    config = EndpointConfig(relays=(RelayUrl.parse("http://127.0.0.1:1"),), portmap=False)
     endpoint = await Endpoint.bind(network=network, bind=[LOOPBACK], config=config)
     relays = endpoint._driver.relays
     assert relays is not None

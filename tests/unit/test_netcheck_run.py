@@ -7,12 +7,12 @@ import random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from netcheck_run_kit import MINE, SIX, V4, V6
 
-from iroh_py.network import Addr, Family, Interface, InterfaceAddress, NetworkState, Route
+from iroh_py.network import Addr, Family
 from iroh_py.proto import stun
-from iroh_py.proto.netcheck.addresses import GRACE, MAX_ADDRESSES, PATIENCE, OwnAddresses, Publication
+from iroh_py.proto.netcheck.addresses import GRACE, PATIENCE, Publication
 from iroh_py.proto.netcheck.plan import ProbeKind, failover_plan, initial_plan
-from iroh_py.proto.netcheck.report import Findings, Report
 from iroh_py.proto.netcheck.run import (
     OVERALL_TIMEOUT,
     PORTAL_DELAY,
@@ -27,10 +27,7 @@ from iroh_py.proto.netcheck.run import (
 from iroh_py.relay_map import RelayNode
 from iroh_py.relay_url import RelayUrl
 
-V4, V6 = Family.V4, Family.V6
 NEAR, FAR = (RelayNode(RelayUrl(f"http://198.51.100.{n}/")) for n in (1, 2))
-MINE: Addr = ("203.0.113.1", 4000)
-SIX: Addr = ("2001:db8::7", 4000)
 
 
 class Bench:
@@ -81,6 +78,11 @@ class Bench:
         if kind is SendStun:
             return sum(isinstance(a, SendStun) and a.addr[0] == relay.url.host for a in self.did)
         return sum(isinstance(a, Measure | CheckPortal) and a.relay == relay for a in self.did)
+
+
+def told(b: Bench, *families: Family) -> float:
+    """When they are due, in seconds from the start."""
+    return Publication(10.0, families).due(b.run) - 10.0
 
 
 def test_run_asks_for_addresses_first_and_sends_at_once_when_they_are_known() -> None:
@@ -276,14 +278,6 @@ def test_any_datagram_is_ours_or_not(data: bytes) -> None:
     assert Bench().run.handle_stun(10.0, data, ("192.0.2.1", 1)) in (True, False)
 
 
-# --- when our addresses are told ---
-
-
-def told(b: Bench, *families: Family) -> float:
-    """When they are due, in seconds from the start."""
-    return Publication(10.0, families).due(b.run) - 10.0
-
-
 def test_addresses_are_told_with_the_first_answers_of_all_families() -> None:
     """One round trip, whatever else the run waits for."""
     b = Bench(families=(V4, V6))
@@ -317,97 +311,3 @@ def test_unreachable_family_is_not_waited_for() -> None:
     b.until(0.03)
     b.stun(NEAR)
     assert told(b, V4, V6) <= 0.03
-
-
-# --- which they are ---
-
-LOCAL: Addr = ("192.168.1.5", 4000)
-
-
-def answer(server: int = 1, mapped: Addr = MINE, varies: bool = False) -> Report:
-    findings = Findings()
-    findings.handle_mapped((f"198.51.100.{server}", 3478), mapped)
-    if varies:
-        findings.varies[V4] = True
-    return findings.report(started=0.0, finished=0.0, full=True)
-
-
-NOTHING = Report(started=0.0, finished=0.0, full=True)
-
-
-def assembled(own: OwnAddresses, *, mapped: Addr | None = None) -> tuple[Addr, ...]:
-    return own.assemble(mapped=mapped, local=[LOCAL], local_port=4000)
-
-
-def test_order_is_mapped_public_guessed_local() -> None:
-    """The most useful first, each once."""
-    own = OwnAddresses()
-    own.handle_answer(answer(mapped=("203.0.113.1", 9), varies=True))
-    own.handle_answer(answer(mapped=SIX))
-    found = assembled(own, mapped=("203.0.113.1", 77))
-    assert found == (("203.0.113.1", 77), ("203.0.113.1", 9), ("203.0.113.1", 4000), SIX, LOCAL)
-
-
-def test_lost_probes_do_not_lose_the_address() -> None:
-    """One report without an answer is a grace, the second one ends it."""
-    own = OwnAddresses()
-    own.handle_report(answer())
-    own.handle_report(NOTHING)
-    assert assembled(own) == (MINE, LOCAL)
-    own.handle_report(NOTHING)
-    assert assembled(own) == (LOCAL,)
-
-
-def test_same_server_sees_us_elsewhere_address_is_replaced_at_once() -> None:
-    """The NAT was rebound."""
-    own = OwnAddresses()
-    own.handle_report(answer())
-    own.handle_answer(answer(mapped=("203.0.113.9", 1)))
-    assert assembled(own) == (("203.0.113.9", 1), LOCAL)
-
-
-def test_strict_nat_does_not_change_our_address_with_every_server() -> None:
-    """Each server sees another port; only a change at one of them is news."""
-    own = OwnAddresses()
-    findings = Findings()
-    for server, port in ((1, 1000), (2, 2000)):
-        findings.handle_mapped((f"198.51.100.{server}", 3478), ("203.0.113.1", port))
-    own.handle_report(findings.report(started=0.0, finished=0.0, full=True))
-    own.handle_report(answer(server=2, mapped=("203.0.113.1", 2000)))
-    assert assembled(own)[0] == ("203.0.113.1", 1000)
-    own.handle_report(answer(server=2, mapped=("203.0.113.1", 2001)))
-    assert assembled(own)[0] == ("203.0.113.1", 2001)
-
-
-def network(ip: str = "192.168.1.5", *, generation: int = 0, mac: str = "02:00:00:00:00:01") -> NetworkState:
-    gateway = ip.rpartition(".")[0] + ".1"
-    eth0 = Interface(2, "eth0", addresses=(InterfaceAddress(ip, 24),), generation=generation)
-    route = Route(V4, "0.0.0.0/0", 2, gateway)
-    return NetworkState((eth0,), (route,), gateways=((gateway, mac),) if mac else ())
-
-
-@pytest.mark.parametrize(
-    ("after", "kept"),
-    [
-        (network(), True),
-        (network(mac=""), True),
-        (network("192.168.1.6"), False),
-        (network(generation=1), False),
-        (network(mac="02:00:00:00:00:99"), False),
-        (NetworkState(), False),
-    ],
-)
-def test_address_lives_as_long_as_its_way_out(after: NetworkState, kept: bool) -> None:
-    """Another address, link generation or router: never tell the old one (M2, M4)."""
-    own = OwnAddresses()
-    own.handle_network(network())
-    own.handle_report(answer())
-    own.handle_network(after)
-    assert assembled(own) == ((MINE, LOCAL) if kept else (LOCAL,))
-
-
-def test_number_of_addresses_is_bounded() -> None:
-    """A host with a thousand addresses tells forty."""
-    local = [(f"10.0.{n // 256}.{n % 256}", 1) for n in range(1000)]
-    found = OwnAddresses().assemble(mapped=None, local=local, local_port=None)
-    assert len(found) == MAX_ADDRESSES
