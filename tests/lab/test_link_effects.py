@@ -19,7 +19,7 @@ import pytest
 from link_kit import CHUNK, out_of_order, pair, runs
 from udp_kit import PATIENCE, SILENCE
 
-from netns_fixtures import Host, LinkCondition
+from netns_fixtures import Ecn, Host, LinkCondition
 from netns_fixtures.interface import Direction
 
 pytestmark = pytest.mark.parametrize("engine", ["wire", "netem"])
@@ -204,6 +204,26 @@ def checksum_errors(host: Host, family: int) -> int:
 def counters(host: Host, name: str) -> list[list[str]]:
     """The words of a file of the kernel's counters."""
     return [line.split() for line in host.run(Path("/proc/self/net", name).read_text).splitlines()]
+
+
+def test_marks_are_a_share_of_the_capable_and_losses_of_the_others(engine: str) -> None:
+    """30 % of 1000 that are ECN-capable arrive marked, none is lost; of 1000 others 30 % are lost."""
+    count, share, capable, marked = 1000, 0.3, 2, 3
+    with pair(engine, condition=LinkCondition(ecn=Ecn(mark=share, drop_others=True))) as both:
+        both.here.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, capable)
+        both.there.setsockopt(socket.IPPROTO_IP, socket.IP_RECVTOS, 1)
+        both.there.settimeout(SILENCE)
+        fields: list[int] = []
+        for _go in range(count // CHUNK):
+            both.send(CHUNK)
+            with contextlib.suppress(TimeoutError):
+                for _datagram in range(CHUNK):
+                    fields += [data[0] for _level, _kind, data in both.there.recvmsg(2000, 100)[1]]
+        assert len(fields) == count
+        assert fields.count(marked) / count == pytest.approx(share, abs=five_sigma(share, count))
+        assert fields.count(marked) + fields.count(capable) == count
+        both.here.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, 0)
+        assert len(both.survivors(count)) / count == pytest.approx(1 - share, abs=five_sigma(share, count))
 
 
 @pytest.mark.parametrize("direction", ["egress", "ingress"])
