@@ -40,6 +40,7 @@ from netns_fixtures.dhcp.sockets import (
     deaf_socket,
     frames,
     is_running,
+    link_socket,
     packet_socket,
     udp_filter,
 )
@@ -123,6 +124,7 @@ class ClientPort:
         self._interface.metric = step.metric
         self._epoch = 0
         self._raw = packet_socket(step.name, ETH_IP, udp_filter(CLIENT_PORT))
+        self._link = link_socket()
         fabric.enter()
         self._far = control_socket()
         self._udp: socket.socket | None = None
@@ -135,7 +137,7 @@ class ClientPort:
     @property
     def sockets(self) -> tuple[socket.socket, ...]:
         """Those that are readable when there is something to do; a frozen host reads none."""
-        return () if self.frozen else tuple(s for s in (self._raw, self._arp) if s is not None)
+        return () if self.frozen else tuple(s for s in (self._raw, self._link, self._arp) if s is not None)
 
     @property
     def due(self) -> float | None:
@@ -176,6 +178,8 @@ class ClientPort:
                 self._look(now)
             self.machine.wake(now)
             self._act()
+        if frames(self._link):
+            self._notice(now)
         for frame in frames(self._raw):
             datagram = parse_udp(frame, CLIENT_PORT)
             if datagram is None:
@@ -190,13 +194,24 @@ class ClientPort:
 
     def close(self) -> None:
         """Close the sockets; the interface stays as it is."""
-        for sock in (self._raw, self._far, self._udp, self._arp):
+        for sock in (self._raw, self._link, self._far, self._udp, self._arp):
             if sock is not None:
                 sock.close()
 
+    def _notice(self, now: float) -> None:
+        """A program of the host may have switched the interface, of which no verb tells."""
+        running = self._is_running()
+        if running != (self.machine.state is not State.OFF):
+            self._look_again = _LOOK_AGAIN
+            self._look(now)
+            self._act()
+
+    def _is_running(self) -> bool:
+        return is_running(self._raw, self.step.name) and is_running(self._far, self.step.port_name)
+
     def _look(self, now: float) -> None:
         """Begin as soon as both ends take frames: a question that is lost costs a whole retry interval."""
-        if is_running(self._raw, self.step.name) and is_running(self._far, self.step.port_name):
+        if self._is_running():
             self._look_at = None
             self.machine.link_up(now)
         else:

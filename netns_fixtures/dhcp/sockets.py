@@ -18,6 +18,8 @@ _JUMP_EQUAL, _JUMP_SET, _RETURN = 0x15, 0x45, 0x06
 _ALL = 0x40000
 _ETHERNET = 14
 _UDP, _FRAGMENT_OFFSET = 17, 0x1FFF
+# <linux/rtnetlink.h>
+_RTMGRP_LINK = 1
 # <linux/sockios.h>, <linux/if.h>
 _SIOCGIFFLAGS, _IFF_RUNNING = 0x8913, 0x40
 #: Longer than any frame of a lab, so that none is cut.
@@ -66,6 +68,18 @@ def control_socket() -> socket.socket:
     return socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
 
 
+def link_socket() -> socket.socket:
+    """Readable when an interface of the namespace that is entered changes. Raises OSError."""
+    kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+    sock = socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE)
+    try:
+        sock.bind((0, _RTMGRP_LINK))
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
 def deaf_socket(interface: str, ip: str, port: int) -> socket.socket:
     """A UDP socket that receives nothing: it sends, and keeps the kernel from answering "port unreachable".
 
@@ -84,9 +98,9 @@ def deaf_socket(interface: str, ip: str, port: int) -> socket.socket:
 
 
 def frames(sock: socket.socket) -> list[bytes]:
-    """The frames that wait, some of them at most."""
+    """The packets that wait, some of them at most."""
     found: list[bytes] = []
-    # Nothing more, or the link went down, which a packet socket reports once.
+    # Nothing more, or the link went down, which a packet socket reports once, or too many came.
     with contextlib.suppress(OSError):
         while len(found) < _TURN:
             found.append(sock.recv(_MAX_FRAME))

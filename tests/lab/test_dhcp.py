@@ -155,6 +155,18 @@ def test_link_that_comes_back_has_its_address_confirmed(world: World, how: str) 
     assert told(world.lab)[-1] == "renewed"
 
 
+def test_interface_that_a_program_switches_is_noticed(world: World) -> None:
+    """Not only verbs of the lab take links down: the client listens to its kernel."""
+    world.lab.build()
+    world.laptop.popen(["ip", "link", "set", "eth0", "down"]).check(PATIENCE)
+    world.laptop.dhcp.wait("off")
+    assert default_routes(world.laptop) == []
+    world.laptop.popen(["ip", "link", "set", "eth0", "up"]).check(PATIENCE)
+    world.laptop.dhcp.wait("bound")
+    assert default_routes(world.laptop) == [("192.168.1.1", 100)]
+    assert told(world.lab)[-1] == "renewed"
+
+
 def test_renewal_is_asked_of_the_server_alone(world: World) -> None:
     """By unicast, from the leased address; what the server says now is what the host has then."""
     world.lab.build()
