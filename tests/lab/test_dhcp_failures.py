@@ -79,12 +79,11 @@ def test_lease_in_use_is_renewed_again_and_again(world: World) -> None:
 
 
 def test_renumbering_reaches_hosts_at_their_next_renewal(world: World) -> None:
-    """The old subnet works until then; NAK, and an address of the new one; then the old one is retired."""
+    """NAK, and an address of the new one; then the old one is retired."""
     world.lab.build()
     leased = Waiter(world.lab, "dhcp_leased")
     world.home.dhcp.renumber("192.168.50.0/24")
     assert world.home.lan == "192.168.50.0/24"
-    assert reaches(world.laptop, world.server)
     leased.wait()
     assert (world.laptop.ip, default_routes(world.laptop)) == ("192.168.50.100", [("192.168.50.1", 100)])
     assert told(world.lab)[-2:] == ["nak", "leased"]
