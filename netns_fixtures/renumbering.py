@@ -28,6 +28,8 @@ def renumber_lan_ops(topology: Topology, router: RouterPlan, subnet: str | None)
     ops += router.lan.release_ops(router.lan.addresses)
     if segment.v4 is not None:
         segment.v4 = AddressPool(network)
+    if segment.dhcp is not None:
+        segment.dhcp.retired.clear()
     if segment.v6 is not None:
         replace_prefix(topology, router, "deprecated")
     ops += gateway_ops(router.lan) + segment.dhcp_ops()

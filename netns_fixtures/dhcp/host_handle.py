@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from netns_fixtures.dhcp.lease import Granted
 from netns_fixtures.dhcp.steps import Event
-from netns_fixtures.errors import TopologyError
+from netns_fixtures.errors import HostFrozen, TopologyError
 from netns_fixtures.interface import Interface
 from netns_fixtures.verbs import handle
 
@@ -82,6 +82,10 @@ class HostDhcp:
         with self._lab.changing():
             self._lab.ready()
             assert plug.dhcp is not None
+            if plug.dhcp.frozen:
+                raise HostFrozen(
+                    f"{plug.owner} is frozen, and its DHCP client with it, until {plug.owner}.thaw()"
+                )
             self._lab.apply(plug.dhcp.tell_ops(plug, event))
             text = f"{plug.owner} {plug.name} {what}"
             self._lab.log_event(kind, plug.owner, text, interface=plug.name)

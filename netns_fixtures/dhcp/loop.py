@@ -127,7 +127,10 @@ class DhcpLoop:
         """The clients of a host stand still, or go on."""
         for key, port in self._ports.items():
             if key[0] == lab and self._nodes[key] == node and isinstance(port, ClientPort):
-                port.frozen = frozen
+                if frozen:
+                    port.frozen = True
+                else:
+                    port.thaw(time.monotonic())
                 self._watch(key)
 
     def remove(self, lab: int) -> None:

@@ -115,6 +115,8 @@ class ClientPort:
     ) -> None:
         self.step = step
         self.frozen = False
+        #: What happened to the link while the host stood still: the last of it.
+        self._missed: TellDhcpClient | None = None
         self._node = node
         self._publish = publish
         self._mac = _bytes(step.mac)
@@ -152,7 +154,10 @@ class ClientPort:
         self._interface.set_metric(step.metric, self.machine.lease)
 
     def happen(self, step: TellDhcpClient, now: float) -> None:
-        """A verb of the lab; the node must be entered."""
+        """A verb of the lab. A host that stands still learns of it later."""
+        if self.frozen:
+            self._missed = step
+            return
         self._epoch = step.epoch
         self._look_at = None
         match step.event:
@@ -171,13 +176,7 @@ class ClientPort:
         """Read what waits, do what is due."""
         if self.frozen:
             return
-        due = self.due
-        # Before anything else: a host that slept does not go on with a lease that has ended.
-        if due is not None and due <= now:
-            if self._look_at is not None and self._look_at <= now:
-                self._look(now)
-            self.machine.wake(now)
-            self._act()
+        self._pass_time(now)
         if frames(self._link):
             self._notice(now)
         for frame in frames(self._raw):
@@ -197,6 +196,22 @@ class ClientPort:
         for sock in (self._raw, self._link, self._far, self._udp, self._arp):
             if sock is not None:
                 sock.close()
+
+    def thaw(self, now: float) -> None:
+        """The host goes on: first with what has ended meanwhile, then with the link that it has now."""
+        self.frozen = False
+        self._pass_time(now)
+        missed, self._missed = self._missed, None
+        if missed is not None:
+            self.happen(missed, now)
+
+    def _pass_time(self, now: float) -> None:
+        due = self.due
+        if due is not None and due <= now:
+            if self._look_at is not None and self._look_at <= now:
+                self._look(now)
+            self.machine.wake(now)
+            self._act()
 
     def _notice(self, now: float) -> None:
         """A program of the host may have switched the interface, of which no verb tells."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 import pytest
@@ -323,6 +324,25 @@ def test_scenario_of_a_lab_with_dhcp_is_the_same_lab(world: World) -> None:
         lease = copy.hosts["laptop"].dhcp.lease()
         assert lease is not None
         assert lease.seconds == 120
+
+
+def test_both_families_configure_themselves() -> None:
+    """DHCP for IPv4 beside SLAAC for IPv6, through moves and a renumbering of the LAN."""
+    with Lab("both") as lab:
+        home, office = lab.router("home", nat="moderate"), lab.router("office")
+        laptop = lab.host("laptop", uplink=home, dhcp=True, slaac=True)
+        lab.build()
+        for router, change in (
+            (home, lab.build),
+            (office, lambda: laptop.replug(office)),
+            (office, office.renumber),
+        ):
+            change()
+            lease = laptop.dhcp.lease()
+            assert lease is not None
+            assert lease.router == router.downlink.ip
+            assert laptop.ip == lease.ip
+            assert ip_address(laptop.ip6 or "") in ip_network(router.lan6 or "")
 
 
 def test_what_cannot_be_is_refused_before_anything_changes(world: World) -> None:

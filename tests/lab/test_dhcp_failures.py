@@ -9,7 +9,7 @@ import pytest
 from test_dhcp import default_routes, told
 from udp_kit import hear, port_of, udp
 
-from netns_fixtures import DhcpClient, DhcpConfig, Host, Lab, LabEvent, Router
+from netns_fixtures import DhcpClient, DhcpConfig, Host, HostFrozen, Lab, LabEvent, Router
 
 #: Seconds: the shortest lease on the wire that leaves a host time for anything.
 SHORT = 2
@@ -173,6 +173,23 @@ def test_frozen_host_wakes_after_its_lease(world: World) -> None:
     expired.wait()
     leased.wait()
     assert world.laptop.ip == "192.168.1.100"
+
+
+def test_frozen_host_learns_of_its_new_network_when_it_wakes(world: World) -> None:
+    """Carried elsewhere while asleep: nothing is asked until it wakes, then the old address is refused."""
+    cafe = world.lab.router("cafe", nat="moderate")
+    world.lab.build()
+    world.home.dhcp.change(lease=3600)
+    world.laptop.dhcp.renew()
+    with world.laptop.frozen():
+        world.laptop.replug(cafe)
+        with pytest.raises(HostFrozen, match=r"until laptop\.thaw"):
+            world.laptop.dhcp.renew()
+        assert (world.laptop.ip, cafe.dhcp.leases()) == ("192.168.1.100", [])
+        leased = Waiter(world.lab, "dhcp_leased")
+    leased.wait()
+    assert world.laptop.ip == "192.168.2.100"
+    assert told(world.lab)[-2:] == ["nak", "leased"]
 
 
 def test_lossy_link_leases_by_retries(world: World) -> None:
