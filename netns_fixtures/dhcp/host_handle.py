@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from netns_fixtures.dhcp.lease import Granted
 from netns_fixtures.dhcp.steps import Event
 from netns_fixtures.errors import HostFrozen, TopologyError
 from netns_fixtures.interface import Interface
 from netns_fixtures.verbs import handle
 
 if TYPE_CHECKING:
+    from netns_fixtures.dhcp.lease import Granted
     from netns_fixtures.lab import Lab
     from netns_fixtures.plug import Plug
     from netns_fixtures.topology import HostPlan
