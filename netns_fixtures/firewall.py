@@ -40,7 +40,8 @@ class Block:
     source, destination: addresses or networks, of either family ("192.0.2.7", "2001:db8::/32").
     family: 4 or 6; 0 for both.
     longer_than: bytes of the whole IP packet (a UDP datagram's payload + 28 with IPv4, + 48 with IPv6).
-    unsolicited: only what belongs to no flow that the firewall knows (conntrack's new and invalid).
+    unsolicited: only what belongs to no flow that the firewall knows (conntrack's new and invalid), nor, in a
+        router, to a port that it has mapped.
     but_for: flows that it lets through all the same, both ways, by where their first packet went: "udp/53",
         "tcp/1000-2000", "udp", "icmp". ICMP errors about flows under way pass with them.
     action: "drop" is silence; "reject" says so (TCP: RST; else ICMP admin-prohibited, RFC 1812 5.2.7.1).
