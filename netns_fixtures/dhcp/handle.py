@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Unpack
@@ -53,8 +54,8 @@ class DhcpService:
     @property
     def range(self) -> tuple[str, str]:
         """The first and the last address that it gives out, besides reserved ones."""
-        network = self._pool.network
-        first, last = self._plan.config.numbers(network)  # type: ignore[arg-type]
+        network = self._network
+        first, last = self._plan.config.numbers(network)
         return str(network[first]), str(network[last])
 
     def leases(self) -> list[DhcpLease]:
@@ -99,7 +100,7 @@ class DhcpService:
         Switches the server on. Raises TopologyError.
         """
         config = replace(self._plan.config, **changed_fields(fields))
-        config.numbers(self._pool.network)  # type: ignore[arg-type]
+        config.numbers(self._network)
         said = ", ".join(f"{name}={value}" for name, value in fields.items()) or "the same"
         with self._lab.changing():
             self._plan.config = config
@@ -183,15 +184,24 @@ class DhcpService:
     def _plan(self) -> DhcpPlan:
         plan = self._router.lan.segment.dhcp
         if plan is None:
-            raise TopologyError(f"the LAN of {self._router.name} has no IPv4, so it can have no DHCP server")
+            raise self._has_no_ipv4()
         return plan
 
     @property
     def _pool(self) -> AddressPool:
-        assert self._plan is not None
         pool = self._router.lan.segment.v4
-        assert pool is not None
+        if pool is None:
+            raise self._has_no_ipv4()
         return pool
+
+    def _has_no_ipv4(self) -> TopologyError:
+        return TopologyError(f"the LAN of {self._router.name} has no IPv4, so it can have no DHCP server")
+
+    @property
+    def _network(self) -> ipaddress.IPv4Network:
+        network = self._pool.network
+        assert isinstance(network, ipaddress.IPv4Network)
+        return network
 
     def _plugs_of(self, name: str) -> list[Plug]:
         segment = self._router.lan.segment

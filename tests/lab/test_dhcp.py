@@ -361,6 +361,8 @@ def test_what_cannot_be_is_refused_before_anything_changes(world: World) -> None
     six = lab.router("six", family="v6")
     with pytest.raises(TopologyError, match="no IPv4"):
         six.dhcp.change(lease=5)
+    with pytest.raises(TopologyError, match="no IPv4"):
+        print(six.dhcp.range)
     lab.build()
     with pytest.raises(TopologyError, match="range of the DHCP server"):
         static.renumber(address="192.168.1.150")
