@@ -17,6 +17,7 @@ import errno
 import os
 import select
 import socket
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from socket import socket as Socket
@@ -29,7 +30,7 @@ from netns_fixtures.nat_probe import PATIENCE, ROUNDS
 
 Address = tuple[str, int]
 #: Seconds for the answer to a SYN that the NAT may or may not let in, beside the packets that must arrive.
-_GRACE = 0.1
+_GRACE = 0.2
 #: Seconds until the kernel repeats a SYN (RFC 6298 section 2.1), and some: a NAT may lose the first one.
 _SYN_AGAIN = 1.5
 #: A port of the outside address that nobody was given: all choices of ports begin above.
@@ -105,7 +106,7 @@ class TcpProbe:
 def tcp_behaviour(client: Host, servers: Sequence[Host]) -> TcpBehaviour:
     """Discover what the NATs between a client and two servers do to TCP over IPv4.
 
-    ``servers`` are two hosts outside, with different addresses. Takes some 0.3 s, without a simultaneous open 1.5 s
+    ``servers`` are two hosts outside, with different addresses. Takes some 0.5 s, without a simultaneous open 1.5 s
     more. Raises LabError when a server cannot be reached, or is one only.
     """
     if len(servers) != 2 or servers[0].ip == servers[1].ip:
@@ -149,12 +150,14 @@ def _filtering(probe: TcpProbe, client: Host, servers: Sequence[Host]) -> NatFil
     for stranger in strangers:
         _begin(stranger, at)
     _round_trips(sock, far)
-    select.select([listener], [], [], _GRACE)
-    ends = {(server.ip, port_of(s)) for server, s in zip((servers[1], servers[0]), strangers, strict=True)}
-    came = ends.intersection(probe.accepted(listener))
-    if servers[1].ip in {ip for ip, _port in came}:
-        return NatFiltering.EIF
-    return NatFiltering.ADF if came else NatFiltering.APDF
+    other_address, other_port = servers[1].ip, (servers[0].ip, port_of(strangers[1]))
+    came: list[Address] = []
+    deadline = time.monotonic() + _GRACE
+    while (left := deadline - time.monotonic()) > 0 and select.select([listener], [], [], left)[0]:
+        came += probe.accepted(listener)
+        if other_address in {ip for ip, _port in came}:
+            return NatFiltering.EIF
+    return NatFiltering.ADF if other_port in came else NatFiltering.APDF
 
 
 def _simultaneous(probe: TcpProbe, client: Host, servers: Sequence[Host]) -> bool:
