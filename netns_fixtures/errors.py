@@ -90,3 +90,7 @@ class TimelineError(LabError):
 
 class ScenarioError(TopologyError):
     """A scenario file cannot be meant: says where in the file, and what would be right."""
+
+
+class ResultsError(LabError, ValueError):
+    """Results of tests cannot be read or compared: says which, and what is wrong with them."""

@@ -58,6 +58,15 @@ def _engine(text: str) -> str:
     return text
 
 
+def _pair(text: str) -> tuple[str, str]:
+    row, comma, column = (part.strip() for part in text.partition(","))
+    if not (row and comma and column) or "," in column:
+        raise ValueError(
+            "it is a row and a column, such as 'moderate,strict'; ? and * stand for any characters"
+        )
+    return row, column
+
+
 def _policy(text: str) -> str:
     if text not in _POLICIES:
         raise ValueError(f"it is one of {', '.join(_POLICIES)}")
@@ -166,6 +175,20 @@ OPTIONS = (
         False,
         "set up the fixtures of every test and build their labs, but run no test body",
     ),
+    Option(
+        "grid",
+        str,
+        None,
+        "write the results of tests marked netns_grid as a page of grids, with JSON and Markdown beside it",
+        "PATH",
+    ),
+    Option(
+        "pair",
+        _pair,
+        None,
+        "run only these cells of the grids, such as 'moderate,strict' or 'strict,*'",
+        "ROW,COLUMN",
+    ),
 )
 
 
@@ -182,6 +205,8 @@ class Settings:
     output: Path
     pause_on_failure: bool
     topology_only: bool
+    grid: Path | None
+    pair: tuple[str, str] | None
     told: bool
 
 
@@ -224,6 +249,8 @@ def read_options(config: pytest.Config) -> Settings:
         output=config.rootpath / values["output"],
         pause_on_failure=values["pause-on-failure"],
         topology_only=values["topology-only"],
+        grid=None if values["grid"] is None else config.rootpath / values["grid"],
+        pair=values["pair"],
         told=any(told for _value, told in found.values()),
     )
 

@@ -34,6 +34,9 @@ from pytest_iroh.fixtures import lab_factory as lab_factory
 from pytest_iroh.fixtures import netns_capabilities as netns_capabilities
 from pytest_iroh.fixtures import recorder as recorder
 from pytest_iroh.fixtures import sim as sim
+from pytest_iroh.grid import cells
+from pytest_iroh.grid import writing as grid_writing
+from pytest_iroh.grid.cells import grid_cell as grid_cell
 from pytest_iroh.official.fixture import official_iroh as official_iroh
 from pytest_iroh.relay_fixture import relay as relay
 
@@ -41,6 +44,8 @@ MARKERS = (
     "requires_netns(*features): skip the test, or fail it under --netns-strict, where this machine lacks a "
     "feature that 'netns-lab doctor' names",
     "virtual_time(seed=0, limit=3600.0): run the async test under the virtual clock of iroh_py.testing",
+    "netns_grid(rows, columns, *, name=None, repeats=None, at=None): the test is a cell of a grid of --netns-grid; "
+    "rows and columns name two of its parameters",
 )
 
 
@@ -56,6 +61,7 @@ def pytest_configure(config: pytest.Config) -> None:
     capabilities.check_engine(config)
     pause.check(config)
     links.HtmlLinks.register(config)
+    grid_writing.register(config)
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
 
@@ -111,6 +117,7 @@ def pytest_runtest_makereport(
     """Save evidence while the lab still stands, and tell the story of a failure."""
     made = yield
     report.add_story(item, call, made)
+    cells.add_cell(item, made)
     if call.when == "teardown":
         Attempt.end(item)
     return made

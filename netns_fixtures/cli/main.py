@@ -28,6 +28,7 @@ _COMMANDS = {
     "do": "inside",
     "events": "inside",
     "save": "inside",
+    "compare": "compare",
 }
 
 

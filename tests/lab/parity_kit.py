@@ -120,12 +120,17 @@ class Pair:
         """Connect by node id and relay alone, and check that both sides began over the relay."""
         addr = self.server.endpoint.node_addr
         before = self._relayed()
+        self._dialled = time.monotonic()
         self.connection = await self.client.endpoint.connect(
             NodeAddr(addr.node_id, relay_url=addr.relay_url), ECHO_ALPN
         )
         # Counted by the relay, as the endpoints report no path while the first one is the relay, and the direct
         # one may be there before the handshake ends: the client's first packets, and the server's answer.
         assert self._relayed() - before >= 2, f"started with {self.connection.path}, past the relay"
+
+    def since_dial(self) -> float:
+        """Seconds since connect() began."""
+        return time.monotonic() - self._dialled
 
     def _relayed(self) -> int:
         """Packets that the relays have forwarded so far."""

@@ -12,11 +12,13 @@ from iroh_py.events import Event, StaysRelayed
 from iroh_py.proto.birthday import ATTEMPT
 from netns_fixtures import Host, Lab
 from pytest_iroh import ECHO_ALPN, Endpoints, echo
+from pytest_iroh.grid.cells import GridCell
 from pytest_iroh.relays import Relays, RunningRelay
 
 #: One attempt reaches the other side in 9997 of 10000 cases; it takes 7 s at most.
 DIRECT = 15.0
 ONLINE = 10.0
+GRID = "strict NATs, with port prediction"
 
 
 def world(lab: Lab, relay: Relays, client: str, server: str) -> tuple[Host, Host, RunningRelay]:
@@ -50,12 +52,13 @@ async def told(endpoint: Endpoint, kind: type[Event], within: float) -> Event:
         return await found
 
 
-@pytest.mark.parametrize("kinds", [("moderate", "strict"), ("strict", "moderate")], ids="-".join)
+@pytest.mark.netns_grid("client", "server", name=GRID)
+@pytest.mark.parametrize(("client", "server"), [("moderate", "strict"), ("strict", "moderate")])
 async def test_one_strict_nat_is_passed(
-    lab: Lab, relay: Relays, endpoints: Endpoints, kinds: tuple[str, str]
+    lab: Lab, relay: Relays, endpoints: Endpoints, grid_cell: GridCell, client: str, server: str
 ) -> None:
     """Direct in time although neither side can know the other's port; data flows before, meanwhile and after."""
-    laptop, desktop, served = world(lab, relay, *kinds)
+    laptop, desktop, served = world(lab, relay, client, server)
     connection, *ends = await connected(endpoints, (laptop, desktop), served)
     assert connection.path.relayed
     assert await echo(connection, b"relayed") == b"relayed"
@@ -64,14 +67,17 @@ async def test_one_strict_nat_is_passed(
     async with asyncio.timeout(DIRECT):
         while connection.path.relayed:
             assert await echo(connection, b"meanwhile") == b"meanwhile"
-    print(f"{'-'.join(kinds)} direct after {loop.time() - began:.2f} s")
+    grid_cell.record("direct", loop.time() - began)
     data = os.urandom(300_000)
     assert await echo(connection, data, timeout=10.0) == data
     assert not connection.path.relayed
     assert sum(len(end._driver.sockets.extra) for end in ends) == 1
 
 
-async def test_two_strict_nats_stay_relayed_and_say_so(lab: Lab, relay: Relays, endpoints: Endpoints) -> None:
+@pytest.mark.netns_grid("client", "server", name=GRID, at=("strict", "strict"))
+async def test_two_strict_nats_stay_relayed_and_say_so(
+    lab: Lab, relay: Relays, endpoints: Endpoints, grid_cell: GridCell
+) -> None:
     """Both sides tell why after one attempt, and keep no socket of it."""
     laptop, desktop, served = world(lab, relay, "strict", "strict")
     connection, client, server = await connected(endpoints, (laptop, desktop), served)
@@ -80,4 +86,5 @@ async def test_two_strict_nats_stay_relayed_and_say_so(lab: Lab, relay: Relays, 
     assert all("nothing came through" in event.text for event in events)
     assert await echo(connection, b"relayed") == b"relayed"
     assert connection.path.relayed
+    grid_cell.record("relayed")
     assert len(client._driver.sockets.extra) == len(server._driver.sockets.extra) == 0

@@ -19,6 +19,8 @@ VALUES = {
     "output": ("elsewhere", None),
     "pause-on-failure": ("yes", True),
     "topology-only": ("1", True),
+    "grid": ("elsewhere", None),
+    "pair": ("moderate, strict", ("moderate", "strict")),
 }
 REPRO = "test: {test: test_it.py::test_it, labs: [{name: lab, seed: 9}]}"
 
@@ -92,6 +94,7 @@ def test_defaults(pytester: pytest.Pytester) -> None:
         ("PYTEST_NETNS_SEED", "-1", "it is a whole number"),
         ("PYTEST_NETNS_LINK_ENGINE", "tc", "it is one of auto, wire, netem"),
         ("PYTEST_NETNS_ARTIFACTS", "sometimes", "it is one of on, off, retain-on-failure"),
+        ("PYTEST_NETNS_PAIR", "moderate", "it is a row and a column"),
     ],
 )
 def test_bad_value_is_a_usage_error(
