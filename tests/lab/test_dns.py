@@ -284,3 +284,29 @@ def test_labs_have_name_servers_of_their_own(net: Net) -> None:
         assert host.resolve("mine.example") == ["198.18.5.5"]
         with pytest.raises(socket.gaierror):
             net.laptop.resolve("mine.example")
+
+
+def test_name_server_that_cannot_start_keeps_no_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its sockets are bound already when it fails: all are closed, and the lab goes on."""
+    opened: list[socket.socket] = []
+
+    def fail(*arguments: object) -> None:
+        raise RuntimeError("no thread left")
+
+    with Lab() as lab:
+        lab.host("laptop", uplink=lab.router("home"))
+        lab.build()
+        really = lab.dns._open
+
+        def remembered(family: int, kind: int) -> socket.socket:
+            opened.append(really(family, kind))
+            return opened[-1]
+
+        monkeypatch.setattr(lab.dns, "_open", remembered)
+        with monkeypatch.context() as patch:
+            patch.setattr("netns_fixtures.dns.server.DnsServer", fail)
+            with pytest.raises(RuntimeError, match="no thread left"):
+                lab.dns.start()
+        assert len(opened) == 4
+        assert all(sock.fileno() == -1 for sock in opened)
+        assert lab.hosts["laptop"].resolve("home") == [lab.routers["home"].ip, lab.routers["home"].ip6]
