@@ -122,8 +122,11 @@ class Relays:
 
     @property
     def home(self) -> RelayUrl | None:
-        """The home relay, once it has answered: only then it forwards to us."""
-        return self._online if self._online == self._choice.current else None
+        """The home relay, once it has answered: only then it forwards to us. Until then the one before, if it works."""
+        online, chosen = self._online, self._choice.current
+        if online == chosen or (online is not None and chosen is not None and self._works(online)):
+            return online
+        return None
 
     @property
     def report(self) -> Report | None:
@@ -252,7 +255,8 @@ class Relays:
         self._netcheck.preferred = url
         client = None if url is None else self._clients.client(url)
         if url is not None and client is not None and client.connected:
-            self._online = url if client.latency is not None else None
+            if client.latency is not None:
+                self._online = url
             self._choice.handle_connection(now, url, healthy=True)
         self._on_change()
         self._driver.pump_soon()

@@ -86,6 +86,30 @@ async def test_nearest_of_several_relays_becomes_home_with_the_first_answer() ->
 
 
 @virtual()
+async def test_address_always_names_a_relay_while_home_moves() -> None:
+    """A peer that learns it between the choice of a new home and its answer still has a way to us."""
+    net = SimNet()
+    relays = await relays_in(net, 2)
+    host = net.host("laptop", nat=net.nat("home"))
+    async with endpoint(host, *relays) as (one, events):
+        assert (await one.online()).relay_url == relays[0].url
+        seen: list[str] = []
+        watching = asyncio.create_task(_collect(one, seen))
+        relays[0].stun_delay = 0.1
+        await one.watch_node_addr().wait_until(lambda addr: addr.relay_url == relays[1].url)
+        watching.cancel()
+        assert times(events, HomeRelayChanged)
+        assert "None" not in seen
+    for relay in relays:
+        await relay.kill()
+
+
+async def _collect(one: Endpoint, seen: list[str]) -> None:
+    async for addr in one.watch_node_addr():
+        seen.append(str(addr.relay_url))
+
+
+@virtual()
 async def test_without_udp_the_home_relay_is_chosen_over_tcp() -> None:
     """Trap 11: HTTPS (here HTTP) latencies decide, and data has a way."""
     net = SimNet()
