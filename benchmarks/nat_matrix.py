@@ -1,6 +1,6 @@
 """Who can be punched: every NAT kind of the lab dials every other through a relay; writes docs/nat-matrix.md.
 
-``python benchmarks/nat_matrix.py [--repeat 5] [--json] [--no-write]``
+``python benchmarks/nat_matrix.py [--repeat 5] [--json] [--grid FILE] [--no-write]``
 
 Each run is a lab of its own: two hosts behind a NAT each, a relay elsewhere, IPv4 alone (IPv6 needs no punching). The
 client knows the server's key and relay, nothing else. Counted is the time from ``connect()`` until both sides send
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import platform
 import statistics
 import time
 from dataclasses import dataclass, field
@@ -21,7 +22,9 @@ import click
 from iroh_py import Endpoint, NodeAddr
 from iroh_py.events import Event, PathChanged
 from netns_fixtures import Lab
+from netns_fixtures.grid import Results, Run, Value, results_page
 from pytest_iroh import ECHO_ALPN, Endpoints, echo
+from pytest_iroh.grid.about import commit
 from pytest_iroh.relays import Relays
 
 KINDS = ("none", "open", "moderate", "strict")
@@ -133,6 +136,21 @@ def page(pairs: list[Pair], repeat: int) -> str:
     return "\n".join(lines) + "\n"
 
 
+def grids(pairs: list[Pair]) -> Results:
+    """The same as grids of results: a page, and a file for ``netns-lab compare``."""
+    found = Results(
+        commit(Path(__file__).parent) | {"kernel": platform.release(), "machine": platform.node()}
+    )
+    for pair in pairs:
+        grid = found.grid(f"NAT by NAT, round trip {pair.trip * 1000:g} ms", "dials", "is dialled")
+        cell = grid.cell(pair.client, pair.server)
+        for direct, connected in zip(pair.direct, pair.connected, strict=True):
+            first = Value("relayed") if direct is None else Value("direct", direct)
+            values = (first, Value("connected", connected))
+            cell.runs.append(Run("benchmarks/nat_matrix.py", "passed", values=values))
+    return found
+
+
 def connected(pairs: list[Pair]) -> str:
     """How long connect() took."""
     times = [seconds * 1000 for pair in pairs for seconds in pair.connected]
@@ -142,14 +160,19 @@ def connected(pairs: list[Pair]) -> str:
 @click.command(help=__doc__)
 @click.option("--repeat", default=5, show_default=True, help="Runs per pair and round trip.")
 @click.option("--json", "as_json", is_flag=True, help="Print all numbers as JSON.")
+@click.option("--grid", type=click.Path(path_type=Path), help="Write a page here, and JSON beside it.")
 @click.option("--write/--no-write", default=True, show_default=True, help=f"Write {TARGET.name}.")
-def main(repeat: int, as_json: bool, write: bool) -> None:
+def main(repeat: int, as_json: bool, grid: Path | None, write: bool) -> None:
     pairs = [Pair(a, b, trip) for trip in TRIPS for a in KINDS for b in KINDS]
     for _ in range(repeat):  # in rounds, so that a busy moment of the machine hits no single pair
         for pair in pairs:
             run_pair(pair)
     if write:
         TARGET.write_text(page(pairs, repeat))
+    if grid is not None:
+        found = grids(pairs)
+        found.save(grid.with_suffix(".json"))
+        grid.with_suffix(".html").write_text(results_page(found))
     if as_json:
         rows = [
             {"client": p.client, "server": p.server, "rtt": p.trip, "connected": p.connected} for p in pairs

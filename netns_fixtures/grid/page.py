@@ -246,7 +246,6 @@ def _run(run: Run) -> dict[str, Any]:
         "reason": run.reason[:MAX_REASON],
         "page": quote(run.page),
         "repro": quote(run.repro),
-        "replay": f"pytest --netns-replay {shlex.quote(run.repro)}" if run.repro else "",
     }
 
 

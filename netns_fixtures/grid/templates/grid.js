@@ -68,7 +68,7 @@
       html(row, "td", {}, run.seconds === null ? "" : `${run.seconds.toFixed(2)} s`);
       const links = html(row, "td");
       if (run.page) html(links, "a", { href: run.page }, "page");
-      if (run.repro) { links.append(" "); html(links, "a", { href: run.repro, title: run.replay }, "repro"); }
+      if (run.repro) { links.append(" "); html(links, "a", { href: run.repro }, "repro"); }
     });
   }
   function open(section, button, cell) {
