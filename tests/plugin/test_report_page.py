@@ -13,6 +13,7 @@ from page_kit import HOSTILE, entries, page
 
 from netns_fixtures import Lab
 from pytest_iroh.page import Result, TopologyLog, render
+from pytest_iroh.timeline import Entry
 
 pytestmark = needs_chromium
 
@@ -190,3 +191,32 @@ def test_twenty_hosts_fit_a_window(tmp_path: Path) -> None:
     assert (seen["boxes"], seen["edges"], seen["covered"]) == (27, 26, 0)
     assert seen["width"] <= 1400
     assert seen["scale"] > 0.8
+
+
+def test_fifty_nodes_with_five_thousand_events_stay_usable(tmp_path: Path) -> None:
+    """A page of bounded size that shows something within seconds, with lines that do not hatch it over."""
+    lab = Lab("fifty", seed=1)
+    routers = [lab.router(f"site-{n}", nat="moderate") for n in range(8)]
+    for number in range(42):
+        lab.host(f"host-{number}", uplink=routers[number % 8])
+    parts = ("lab", "netmon", "disco", "relay")
+    many = [
+        Entry(1000 + n / 100, parts[n % 4], f"host-{n % 42}", f"event {n}", {"kind": parts[n % 4]})
+        for n in range(5000)
+    ]
+    made = render(many, [TopologyLog(lab)])
+    assert len(made) < 1_500_000
+    visited = visit(
+        made,
+        tmp_path,
+        REPORT
+        + """
+        const box = document.getElementById("lanes").getBoundingClientRect();
+        report({ drawn: performance.now(), guides: document.querySelectorAll("#lanes .guide").length,
+                 rows: document.querySelectorAll("#rows tr").length, wide: box.width });""",
+    )
+    assert visited.console == []
+    seen = found(visited)
+    assert seen["drawn"] < 15_000  # 1.3 s on a busy machine of two cores
+    assert 10 <= seen["guides"] <= seen["wide"] / 12
+    assert seen["rows"] == 500

@@ -7,6 +7,7 @@
   const [TIME, PART, WHO, TEXT, KIND, DETAILS] = [0, 1, 2, 3, 4, 5];
   const PAGE = 500;                   // rows that the table adds at once
   const LEFT = 132, ROW = 10, TOP = 22, CAUSES = 4;
+  const APART = 12;                   // pixels between two guides
 
   const entries = data.entries;
   const css = (part) => (PARTS.includes(part) ? part : "other");
@@ -251,10 +252,13 @@
   function drawCauses(field, x, width, bottom) {
     const ends = Array(CAUSES).fill(-1);
     if (hidden.has("lab")) return;
+    let guided = -Infinity;
     for (const e of causes) {
       const at = x(e[TIME]);
       if (at < LEFT - 2 || at > width) continue;
-      make(field, "line", { class: "guide", x1: at, x2: at, y1: TOP + 2, y2: bottom });
+      // Closer ones would be a hatch over everything; they come apart when zoomed in.
+      if (at - guided >= APART) make(field, "line", { class: "guide", x1: at, x2: at, y1: TOP + 2, y2: bottom });
+      guided = at - guided >= APART ? at : guided;
       const row = ends.findIndex((end) => end < at - 6);
       if (row < 0) continue;
       const y = TOP + 13 + row * 14;
