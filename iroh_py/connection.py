@@ -52,6 +52,8 @@ class ConnectionStats:
     bytes_in_flight: int
     congestion_window: int
     mtu: int
+    #: Whether the path carries ECN marks: off (no single direct path), testing, capable or failed.
+    ecn: str = "off"
 
 
 class Connection:
@@ -119,6 +121,7 @@ class Connection:
             session.bytes_in_flight,
             session.congestion_window,
             1200 if node is None else node.mtu,
+            session.ecn.value,
         )
 
     # --- streams ---

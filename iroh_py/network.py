@@ -125,7 +125,12 @@ class NetworkWatch(Protocol):
 
 
 class UdpSocket(Protocol):
-    """A bound UDP socket of one family. All calls are non-blocking."""
+    """A bound UDP socket of one family. All calls are non-blocking.
+
+    Where ``on_marked`` is set, datagrams with an ECN codepoint go there; else to the receiver like all others.
+    """
+
+    on_marked: MarkedReceiver | None
 
     @property
     def family(self) -> Family: ...
@@ -135,10 +140,11 @@ class UdpSocket(Protocol):
         """The bound address and actual port."""
         ...
 
-    def send(self, payloads: Sequence[bytes], addr: Addr, via: int = 0) -> int:
+    def send(self, payloads: Sequence[bytes], addr: Addr, via: int = 0, ecn: int = 0) -> int:
         """Send datagrams to one address; return how many the system took (a full buffer stops early).
 
-        ``via`` is the index of the interface to leave by; 0 lets the system's routing decide.
+        ``via`` is the index of the interface to leave by; 0 lets the system's routing decide. ``ecn`` is the codepoint
+        for their IP headers (RFC 3168: 2 is ECT(0)).
         Raises OSError (unreachable, no route, no such interface, gone): the caller treats it as a hint.
         """
         ...
@@ -148,6 +154,8 @@ class UdpSocket(Protocol):
 
 #: Called with a batch of (payload, source address, index of the arrival interface or 0).
 Receiver = Callable[[list[tuple[bytes, Addr, int]]], None]
+#: The same for datagrams that came with an ECN codepoint (RFC 3168), all with this one.
+MarkedReceiver = Callable[[list[tuple[bytes, Addr, int]], int], None]
 
 
 @runtime_checkable

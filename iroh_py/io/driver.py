@@ -42,7 +42,7 @@ class Driver:
 
         self.core = core
         self.network = network
-        self.sockets = SocketSet(network, self._on_datagrams, self._on_rebind)
+        self.sockets = SocketSet(network, self._on_datagrams, self._on_rebind, self._on_datagrams)
         self.relays: Relays | None = None
         self.closed = False
         self._on_incoming = on_incoming
@@ -111,11 +111,11 @@ class Driver:
 
     # --- the network moves the core ---
 
-    def _on_datagrams(self, batch: list[tuple[bytes, Addr, int]]) -> None:
+    def _on_datagrams(self, batch: list[tuple[bytes, Addr, int]], ecn: int = 0) -> None:
         if self.closed:
             return
         now = self.now()
-        for data, source in self.core.handle_datagrams(now, batch):
+        for data, source in self.core.handle_datagrams(now, batch, ecn):
             if self.relays is not None:
                 self.relays.handle_stun(now, data, source)
         self._pump()
@@ -243,9 +243,9 @@ class Driver:
         while orders:
             self.sockets.follow(orders.popleft())
         while transmits:
-            path, node_id, payloads = transmits.popleft()
+            path, node_id, payloads, ecn = transmits.popleft()
             if type(path) is UdpPath:
-                send(payloads, path.addr, path.via)
+                send(payloads, path.addr, path.via, ecn)
             elif isinstance(path, RelayPath) and self.relays is not None:
                 self.relays.send(path.url, node_id, payloads)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from iroh_py.errors import BindError
 from iroh_py.io.extra_sockets import ExtraSockets
-from iroh_py.network import Addr, Family, Network, NetworkState, Receiver, UdpSocket
+from iroh_py.network import Addr, Family, MarkedReceiver, Network, NetworkState, Receiver, UdpSocket
 from iroh_py.proto.port_prediction import CloseSocket, OpenSocket
 
 #: Errors of send that say something about the path and nothing about the socket.
@@ -36,8 +36,13 @@ class SocketSet:
     """The endpoint's sockets by family. Sending never raises: errors are counted, and broken sockets come back."""
 
     def __init__(
-        self, network: Network, receiver: Receiver, on_rebind: Callable[[Family, str, str], None]
+        self,
+        network: Network,
+        receiver: Receiver,
+        on_rebind: Callable[[Family, str, str], None],
+        on_marked: MarkedReceiver | None = None,
     ) -> None:
+        self._on_marked = on_marked
         self._network = network
         self._receiver = receiver
         self._on_rebind = on_rebind
@@ -83,6 +88,7 @@ class SocketSet:
             if port == 0:
                 raise
             socket = self._network.open_udp(family, ip, 0, self._receiver)
+        socket.on_marked = self._on_marked
         self._sockets[family] = socket
         self._wanted[family] = (ip, socket.local_addr[1])
 
@@ -99,8 +105,8 @@ class SocketSet:
         """The bound addresses."""
         return tuple(s.local_addr for s in self._sockets.values())
 
-    def send(self, payloads: Sequence[bytes], addr: Addr, via: int) -> None:
-        """Send datagrams; what cannot be sent is lost, as on any network."""
+    def send(self, payloads: Sequence[bytes], addr: Addr, via: int, ecn: int = 0) -> None:
+        """Send datagrams with an ECN codepoint; what cannot be sent is lost, as on any network."""
         if via < 0:
             self.dropped += len(payloads) - self.extra.send(-via, payloads, addr)
             return
@@ -110,7 +116,7 @@ class SocketSet:
             self.dropped += len(payloads)
             return
         try:
-            taken = socket.send(payloads, addr, via)
+            taken = socket.send(payloads, addr, via, ecn)
         except OSError as error:
             self.send_errors += 1
             if error.errno not in PATH_ERRORS:

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from iroh_py.network import Addr, Family, Receiver
+from iroh_py.network import Addr, Family, MarkedReceiver, Receiver
 
 SocketOpener = Callable[[int, int, int], socket.socket]
 
@@ -40,11 +40,26 @@ IP_PKTINFO, IP_MTU_DISCOVER, IP_RECVERR, PMTUDISC_PROBE = 8, 10, 11, 3
 IPV6_MTU_DISCOVER, IPV6_RECVERR, IPV6_DONTFRAG = 23, 25, 62
 SOL_UDP, UDP_SEGMENT, UDP_GRO = 17, 103, 104
 
+IP_RECVTOS, IPV6_RECVTCLASS = 13, 66
+#: The two low bits of the former TOS byte are the ECN field (RFC 3168 section 5).
+ECN_MASK = 0b11
+
 GSO_SIZE = struct.Struct("=H")
 GRO_SIZE = struct.Struct("=i")
+TRAFFIC_CLASS = struct.Struct("=i")
 PKTINFO4 = struct.Struct("=I4s4s")
 PKTINFO6 = struct.Struct("=16sI")
-ANCILLARY_SIZE = socket.CMSG_SPACE(PKTINFO6.size) + socket.CMSG_SPACE(GRO_SIZE.size)
+ANCILLARY_SIZE = sum(socket.CMSG_SPACE(each.size) for each in (PKTINFO6, GRO_SIZE, TRAFFIC_CLASS))
+
+
+#: What puts a codepoint into the headers of one send.
+_MARKS = {
+    family: [(level, kind, TRAFFIC_CLASS.pack(ecn)) for ecn in range(4)]
+    for family, level, kind in (
+        (Family.V4, socket.IPPROTO_IP, socket.IP_TOS),
+        (Family.V6, socket.IPPROTO_IPV6, socket.IPV6_TCLASS),
+    )
+}
 
 
 @dataclass(slots=True)
@@ -74,6 +89,7 @@ class AsyncUdpSocket:
         self._loop = asyncio.get_running_loop()
         self._rest: asyncio.TimerHandle | None = None
         self._errors_in_a_row = 0
+        self.on_marked: MarkedReceiver | None = None
         self.counters = UdpCounters()
         kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
         self._socket = opener(self._family, kind, socket.IPPROTO_UDP)
@@ -116,16 +132,18 @@ class AsyncUdpSocket:
         """Whether it was closed."""
         return self._fd < 0
 
-    def send(self, payloads: Sequence[bytes], addr: Addr, via: int = 0) -> int:
+    def send(self, payloads: Sequence[bytes], addr: Addr, via: int = 0, ecn: int = 0) -> int:
         """Send datagrams to one address; return how many the system took (a full buffer stops early).
 
         ``via`` is the index of the interface to leave by, with that interface's source address if the socket
-        is bound to the unspecified one; 0 lets routing decide. Runs of equal length (the last may be shorter)
-        go out in one system call. Raises OSError if already the first datagram is refused (EMSGSIZE: larger
-        than the link's MTU); a later refusal returns the count before it.
+        is bound to the unspecified one; 0 lets routing decide. ``ecn`` goes into their IP headers. Runs of equal
+        length (the last may be shorter) go out in one system call. Raises OSError if already the first datagram is
+        refused (EMSGSIZE: larger than the link's MTU); a later refusal returns the count before it.
         """
         taken, total = 0, len(payloads)
         control = [_leave_by(self._family, via)] if via else []
+        if ecn:
+            control.append(_MARKS[self._family][ecn])
         segments = self._segments
         retried = False
         while taken < total:
@@ -178,7 +196,7 @@ class AsyncUdpSocket:
         """Read with ancillary data: the arrival interface, and the segment size of coalesced reads."""
         batch: list[tuple[bytes, Addr, int]] = []
         recvmsg = self._socket.recvmsg
-        reads = 0
+        reads = marks = 0
         while reads < MAX_READS and len(batch) < MAX_BATCH:
             try:
                 data, control, _, source = recvmsg(GRO_READ_SIZE, ANCILLARY_SIZE)
@@ -190,21 +208,31 @@ class AsyncUdpSocket:
                 continue
             reads += 1
             length = segment = len(data)
-            index = 0
-            for level, _, value in control:
+            index = ecn = 0
+            for level, kind, value in control:
                 if level == SOL_UDP:
                     segment = GRO_SIZE.unpack_from(value)[0]
-                elif level == socket.IPPROTO_IPV6:
+                elif kind == socket.IPV6_PKTINFO and level == socket.IPPROTO_IPV6:
                     index = PKTINFO6.unpack_from(value)[1]
-                else:
+                elif kind == IP_PKTINFO and level == socket.IPPROTO_IP:
                     index = PKTINFO4.unpack_from(value)[0]
+                else:
+                    # A byte of IPv4, and the low byte of an int in IPv6, whose other bytes are 0 (the order of bytes
+                    # is that of the machine).
+                    ecn = (value[0] | value[-1]) & ECN_MASK
+            if ecn != marks and self.on_marked is not None:
+                # What was read so far came with other marks.
+                self._deliver(batch, 0, marks)
+                batch, marks = [], ecn
+                if self._fd < 0:
+                    return  # its owner closed it, and wants nothing more
             addr = source[:2]
             if segment >= length or segment <= 0:
                 batch.append((data, addr, index))
             else:
                 for start in range(0, length, segment):
                     batch.append((data[start : start + segment], addr, index))
-        self._deliver(batch, reads)
+        self._deliver(batch, reads, marks)
 
     def _read_plain(self) -> None:
         """Read without ancillary data, which makes each read a good deal cheaper."""
@@ -222,11 +250,15 @@ class AsyncUdpSocket:
             batch.append((data, source[:2], 0))
         self._deliver(batch, len(batch))
 
-    def _deliver(self, batch: list[tuple[bytes, Addr, int]], reads: int) -> None:
-        if batch:
-            self._errors_in_a_row = 0
-            self.counters.reads += reads
-            self.counters.received += len(batch)
+    def _deliver(self, batch: list[tuple[bytes, Addr, int]], reads: int, ecn: int = 0) -> None:
+        self.counters.reads += reads
+        if not batch:
+            return
+        self._errors_in_a_row = 0
+        self.counters.received += len(batch)
+        if ecn and self.on_marked is not None:
+            self.on_marked(batch, ecn)
+        else:
             self._receiver(batch)
 
     def _read_failed(self, error: OSError) -> bool:
@@ -290,15 +322,17 @@ def _configure(sock: socket.socket, family: Family) -> None:
 
 
 def _coalesce(sock: socket.socket, family: Family) -> bool:
-    """Ask for coalesced reads (Linux 5.0), and then also for the arrival interface, which is cheap then."""
+    """Ask for coalesced reads (Linux 5.0), and then also for arrival interface and ECN field: cheap then."""
     try:
         sock.setsockopt(SOL_UDP, UDP_GRO, 1)
     except OSError:
         return False
     if family is Family.V6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+        sock.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVTCLASS, 1)
     else:
         sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
+        sock.setsockopt(socket.IPPROTO_IP, IP_RECVTOS, 1)
     return True
 
 

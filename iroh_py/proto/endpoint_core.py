@@ -86,9 +86,9 @@ class EndpointCore:
     # --- what happens ---
 
     def handle_datagrams(
-        self, now: float, batch: Iterable[tuple[bytes, Addr, int]]
+        self, now: float, batch: Iterable[tuple[bytes, Addr, int]], ecn: int = 0
     ) -> list[tuple[bytes, Addr]]:
-        """UDP datagrams arrived; STUN messages are returned, since they belong to netcheck."""
+        """UDP datagrams with one ECN codepoint arrived; STUN messages are returned, since they belong to netcheck."""
         stun: list[tuple[bytes, Addr]] = []
         source: Addr = ("", 0)
         index, path = -1, UdpPath(source)
@@ -99,7 +99,7 @@ class EndpointCore:
                 if arrival == index and addr == source and _continues(data, cid):
                     run.append(data)
                     continue
-                self._handle_run(now, run, path, None)
+                self._handle_run(now, run, path, None, ecn)
                 run = []
             kind = classify(data)
             if kind is Kind.STUN:
@@ -113,18 +113,20 @@ class EndpointCore:
             elif _is_short(data):
                 run, cid = [data], data[1:SHORT_HEADER_SIZE]
             else:
-                self._handle_quic(now, data, path, None)
+                self._handle_quic(now, data, path, None, ecn)
         if run:
-            self._handle_run(now, run, path, None)
+            self._handle_run(now, run, path, None, ecn)
         return stun
 
-    def _handle_run(self, now: float, run: list[bytes], path: Path, relayed_from: NodeId | None) -> None:
+    def _handle_run(
+        self, now: float, run: list[bytes], path: Path, relayed_from: NodeId | None, ecn: int = 0
+    ) -> None:
         """QUIC datagrams with short headers and one destination id came over one path."""
         session = self.table.find(run[0])
         if session is None:
             self.dropped += len(run)
             return
-        self._handle_received(now, session, path, relayed_from, session.receive_many(now, run))
+        self._handle_received(now, session, path, relayed_from, session.receive_many(now, run, ecn))
 
     def handle_relay_datagrams(
         self, now: float, url: RelayUrl, node_id: NodeId, datagrams: list[bytes]
@@ -152,9 +154,11 @@ class EndpointCore:
         if run:
             self._handle_run(now, run, path, node_id)
 
-    def _handle_quic(self, now: float, data: bytes, path: Path, relayed_from: NodeId | None) -> None:
+    def _handle_quic(
+        self, now: float, data: bytes, path: Path, relayed_from: NodeId | None, ecn: int = 0
+    ) -> None:
         accept = self.accepting and (relayed_from is not None or self.magic.knows_source(now, path))
-        session, fresh = self.table.receive(now, data, accept)
+        session, fresh = self.table.receive(now, data, accept, ecn)
         if session is None:
             self.dropped += 1
             return
@@ -268,6 +272,10 @@ class EndpointCore:
         session = entry.session
         while (event := session.poll_event()) is not None:
             self._handle_event(now, entry, event)
+        node = entry.node
+        sole = node.current_path if node is not None and node.steady else None
+        # Relays take no marks, and neither do the sockets of port prediction (a negative ``via``).
+        session.use_path(sole if isinstance(sole, UdpPath) and sole.via >= 0 else None)
         datagrams = session.transmit(now)
         if datagrams:
             self._route(now, entry, datagrams)
@@ -287,7 +295,7 @@ class EndpointCore:
         for path, unproven in node.targets(now):
             allowed = datagrams if unproven is None else unproven.pays(datagrams)
             if allowed:
-                self.transmits.append(Transmit(path, node.node_id, allowed))
+                self.transmits.append(Transmit(path, node.node_id, allowed, entry.session.sent_ecn))
         wants_answer = entry.session.has_unacked or any(
             other.session.has_unacked for other in self._by_node.get(node.node_id, ()) if other is not entry
         )

@@ -34,11 +34,12 @@ MAX_OFFERED = 40
 
 
 class Transmit(NamedTuple):
-    """Datagrams for one path; ``node_id`` is who a relay shall hand them to."""
+    """Datagrams for one path; ``node_id`` is who a relay shall hand them to, ``ecn`` goes into IP headers."""
 
     path: Path
     node_id: NodeId
     payloads: list[bytes]
+    ecn: int = 0
 
 
 class QuicNote(NamedTuple):

@@ -15,6 +15,7 @@ from iroh_py.testing.segment import Segment
 
 if TYPE_CHECKING:
     from iroh_py.testing.host import SimHost
+    from iroh_py.testing.link import Lane
     from iroh_py.testing.nat import SimNat
     from iroh_py.testing.net import SimNet
 
@@ -28,9 +29,10 @@ _LOOPBACK = 1
 class Datagram:
     """A datagram under way: ``src`` and ``dst`` as they are now, ``sent`` as the sender wrote them."""
 
-    __slots__ = ("dst", "host", "payload", "sent", "size", "src")
+    __slots__ = ("dst", "ecn", "host", "payload", "sent", "size", "src")
 
-    def __init__(self, host: SimHost | None, src: Addr, dst: Addr, payload: bytes) -> None:
+    def __init__(self, host: SimHost | None, src: Addr, dst: Addr, payload: bytes, ecn: int = 0) -> None:
+        self.ecn = ecn
         self.host = host
         self.src = src
         self.dst = dst
@@ -46,12 +48,18 @@ class Forwarder:
         self._net = net
 
     def send(
-        self, host: SimHost, interface: SimInterface | None, src: Addr, dst: Addr, payload: bytes
+        self,
+        host: SimHost,
+        interface: SimInterface | None,
+        src: Addr,
+        dst: Addr,
+        payload: bytes,
+        ecn: int = 0,
     ) -> None:
         """Send from a host; without an interface, to itself."""
         net = self._net
         now = net.loop.time()
-        datagram = Datagram(host, src, dst, payload)
+        datagram = Datagram(host, src, dst, payload, ecn)
         for tap in net.taps:
             tap(host, src, dst, payload)
         if interface is None:
@@ -63,7 +71,7 @@ class Forwarder:
         elif len(net.schedule) >= _IN_FLIGHT:
             self._end(datagram, "too-many-in-flight")
         else:
-            arrival = interface.link.up.carry(now, datagram.size)
+            arrival = _carry(interface.link.up, now, datagram)
             self._enter(interface.segment, datagram, arrival)
 
     def inject(self, segment: Segment, src: Addr, dst: Addr, payload: bytes) -> None:
@@ -82,7 +90,7 @@ class Forwarder:
             else:
                 schedule.call_at(at, self._out_of, segment.owner, datagram)
             return
-        arrival = node.link.down.carry(at, datagram.size)
+        arrival = _carry(node.link.down, at, datagram)
         if isinstance(arrival, str):
             self._end(datagram, arrival)
         elif isinstance(node, SimInterface):
@@ -100,7 +108,7 @@ class Forwarder:
         if to_itself:
             self._into(nat, datagram)
         else:
-            self._enter(nat.upstream, datagram, nat.link.up.carry(now, datagram.size))
+            self._enter(nat.upstream, datagram, _carry(nat.link.up, now, datagram))
 
     def _into(self, nat: SimNat, datagram: Datagram) -> None:
         now = self._net.loop.time()
@@ -133,7 +141,7 @@ class Forwarder:
         sock = host.socket_at(datagram.dst)
         if sock is None:
             self._end(datagram, "closed-port")
-        elif sock.deliver(datagram.payload, datagram.src, index):
+        elif sock.deliver(datagram.payload, datagram.src, index, datagram.ecn):
             self._end(datagram, "delivered")
         else:
             self._end(datagram, "receive-buffer-full")
@@ -142,3 +150,11 @@ class Forwarder:
         name = "" if datagram.host is None else datagram.host.name
         src, dst = datagram.sent
         self._net.record("udp", name, src, dst, len(datagram.payload), fate)
+
+
+def _carry(lane: Lane, now: float, datagram: Datagram) -> float | str:
+    """When the datagram arrives, with the ECN field that the lane leaves it, or in a word why it does not."""
+    arrival = lane.carry(now, datagram.size)
+    if datagram.ecn and not isinstance(arrival, str):
+        datagram.ecn = lane.mark(datagram.ecn)
+    return arrival

@@ -279,7 +279,7 @@ class SimHost:
             self._routes[key] = choice
         return choice
 
-    def send_udp(self, local: Addr, payloads: Sequence[bytes], dst: Addr, via: int) -> int:
+    def send_udp(self, local: Addr, payloads: Sequence[bytes], dst: Addr, via: int, ecn: int = 0) -> int:
         """Send datagrams of a socket; how many were taken. Raises OSError."""
         choice = self.route(dst[0], bound=local[0], via=via)
         src = (choice.source, local[1])
@@ -289,7 +289,7 @@ class SimHost:
                 if count:
                     return count
                 raise OSError(errno.EMSGSIZE, f"{os.strerror(errno.EMSGSIZE)}: {len(payload)} bytes")
-            self.net.forwarder.send(self, choice.interface, src, dst, payload)
+            self.net.forwarder.send(self, choice.interface, src, dst, payload, ecn)
         return len(payloads)
 
     def socket_at(self, addr: Addr) -> SimUdpSocket | None:

@@ -20,6 +20,9 @@ _TCP_MIN_RTO = 0.2
 #: stands.
 _TCP_TRIES = 15
 
+#: Congestion experienced (RFC 3168 section 5).
+_CE = 3
+
 #: Payload bytes of one TCP segment, to turn the loss of packets into the loss of a chunk.
 _TCP_SEGMENT = 1400
 
@@ -32,7 +35,7 @@ class LinkCondition:
     bytes with IP headers: larger datagrams vanish, or on the sender's own link with ``oversize="error"``
     raise EMSGSIZE; ``rate`` in bytes per second with ``queue`` seconds of buffer; ``reorder`` lets jitter
     swap packets (otherwise it delays those behind, as a real queue does); ``udp=False`` is a firewall that
-    only lets TCP and ICMP pass.
+    only lets TCP and ICMP pass. ``mark``: the share of ECN-capable packets that get CE; ``bleach`` clears the field.
     """
 
     delay: float = DEFAULT_DELAY
@@ -44,11 +47,19 @@ class LinkCondition:
     queue: float = 0.2
     reorder: bool = False
     udp: bool = True
+    mark: float = 0.0
+    bleach: bool = False
 
     def __post_init__(self) -> None:
-        if self.delay < 0 or self.jitter < 0 or self.queue < 0 or not 0 <= self.loss <= 1:
+        if (
+            self.delay < 0
+            or self.jitter < 0
+            or self.queue < 0
+            or not 0 <= self.loss <= 1
+            or not 0 <= self.mark <= 1
+        ):
             raise TopologyError(
-                f"a link cannot have {self}: times are not negative and loss is a share from 0 to 1"
+                f"a link cannot have {self}: times are not negative, loss and mark are shares from 0 to 1"
             )
         if self.mtu <= 0 or (self.rate is not None and self.rate <= 0):
             raise TopologyError(f"a link cannot have {self}: mtu and rate are above 0")
@@ -82,6 +93,13 @@ class Lane:
         if condition.rate is not None and self._busy_until - now > condition.queue:
             return "queue-full"
         return self._arrival(now, size)
+
+    def mark(self, ecn: int) -> int:
+        """The ECN field (not 0) of a packet that the lane carries."""
+        condition = self.condition
+        if condition.bleach:
+            return 0
+        return _CE if condition.mark and self._rng.random() < condition.mark else ecn
 
     def carry_stream(self, now: float, size: int) -> float:
         """When ``size`` bytes of a TCP stream arrive, its retransmissions included."""

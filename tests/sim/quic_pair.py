@@ -6,7 +6,7 @@ import heapq
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from iroh_py.keys import NodeId, SecretKey
 from iroh_py.proto.quic import (
@@ -89,7 +89,7 @@ class Pair:
         self.pump()
 
     @classmethod
-    def connected(cls, **options: object) -> Pair:
+    def connected(cls, **options: object) -> Self:
         """A pair whose handshake is done on both sides."""
         pair = cls(**options)  # type: ignore[arg-type]
         pair.run(lambda: bool(pair.client.of(HandshakeDone) and pair.server.of(HandshakeDone)), within=5)

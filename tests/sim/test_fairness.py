@@ -66,9 +66,9 @@ def spy(endpoint: Endpoint) -> list[tuple[bytes, int]]:
     sockets = endpoint._driver.sockets
     send = sockets.send
 
-    def watched(payloads: Sequence[bytes], addr: Addr, via: int) -> None:
+    def watched(payloads: Sequence[bytes], addr: Addr, via: int, ecn: int = 0) -> None:
         sent.append((payloads[0][1:9], sum(map(len, payloads))))
-        send(payloads, addr, via)
+        send(payloads, addr, via, ecn)
 
     sockets.send = watched  # type: ignore[method-assign]
     return sent

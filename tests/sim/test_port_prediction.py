@@ -56,12 +56,12 @@ class Counted:
         sock = self._really(family, ip, port, receiver)
         send = sock.send
 
-        def counting(payloads: Sequence[bytes], addr: Addr, via: int = 0) -> int:
+        def counting(payloads: Sequence[bytes], addr: Addr, via: int = 0, ecn: int = 0) -> int:
             now = self.host.time()
             pings = [(now, addr) for payload in payloads if len(payload) == PING_SIZE]
             self.pings += pings
             self.extra += len(pings) if sock is not self._main and family is Family.V4 else 0
-            return send(payloads, addr, via)
+            return send(payloads, addr, via, ecn)
 
         sock.send = counting  # type: ignore[method-assign]
         if family is Family.V4:

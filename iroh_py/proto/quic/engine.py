@@ -23,6 +23,7 @@ from iroh_py.errors import LocalProtocolError
 from iroh_py.keys import NodeId
 from iroh_py.proto.quic.config import QuicConfig
 from iroh_py.proto.quic.context import NodeContext
+from iroh_py.proto.quic.ecn import Arriving, EcnTrust
 from iroh_py.proto.quic.flow import FlowControl
 from iroh_py.proto.quic.recovery import Recovery
 from iroh_py.proto.tls import Credentials, TlsAuth, server_name
@@ -58,6 +59,7 @@ class Engine(FlowControl):
         self._credentials = credentials
         self._auth = auth
         self._expected = dial[0] if dial is not None else None
+        self.arriving, self.trust = Arriving(), EcnTrust()
         super().__init__(
             configuration=_configuration(config, credentials, auth, dial),
             original_destination_connection_id=original_cid,
@@ -136,7 +138,10 @@ class Engine(FlowControl):
         """Handle the timers that are due; ``get_timer`` brings the loss detection time up to date first."""
         if self._close_at is not None:
             self.get_timer()
+            before = self._loss.timeouts
             self.handle_timer(now)
+            if self._loss.timeouts > before:
+                self.trust.handle_timeout()
 
     def abandon(self) -> None:
         """End without a word to the peer."""
@@ -206,6 +211,7 @@ class Engine(FlowControl):
         super()._initialize(peer_cid)
         NodeContext.adopt(self.tls, self._credentials, self._auth, self._expected)
         self.app_space = self._spaces[tls.Epoch.ONE_RTT]
+        self.count_marks()
         self.one_rtt = self._cryptos[tls.Epoch.ONE_RTT]
 
     def _replenish_connection_ids(self) -> None:

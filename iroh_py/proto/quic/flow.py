@@ -12,13 +12,13 @@ from aioquic.quic.packet_builder import QuicPacketBuilder
 from aioquic.quic.recovery import QuicPacketSpace
 from aioquic.quic.stream import QuicStream
 
-from iroh_py.proto.quic.writer import PacketWriter
+from iroh_py.proto.quic.echo import EcnEcho
 
 #: Flow control is raised when this part of the window was read: more often costs packets, less often stalls.
 UPDATE_FRACTION = 4
 
 
-class FlowControl(PacketWriter):
+class FlowControl(EcnEcho):
     """A connection that grants credit by consumption, for bytes and for streams of the peer."""
 
     _stream_window: int

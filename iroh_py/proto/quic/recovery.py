@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from aioquic.quic.logger import QuicLoggerTrace
 from aioquic.quic.packet_builder import QuicDeliveryState, QuicSentPacket
@@ -38,6 +38,14 @@ BURST_PACKETS = 16
 UNPACED = 1 << 30
 #: Twice the window per round trip in slow start would be RFC 9002's cap; 1.25 is its recommendation (7.7).
 PACING_GAIN = 1.25
+
+
+class MarkedPacket(BulkPacket):
+    """Stands for packets that arrived with CE, where the congestion window hears of losses: nothing left the flight."""
+
+    def __init__(self, sent_time: float) -> None:
+        self.sent_bytes = 0
+        self.sent_time = sent_time
 
 
 class BurstPacer(QuicPacketPacer):
@@ -109,6 +117,11 @@ class Recovery(QuicPacketRecovery):
         self._max_datagram_size = max_datagram_size
         self._cc = self.cubic = NodeCubic(max_datagram_size=max_datagram_size)
         self.burst_pacer = self._pacer = BurstPacer(max_datagram_size=max_datagram_size)
+        #: Probe timeouts so far; aioquic's own count is capped here, to keep the back-off short.
+        self.timeouts = 0
+        #: Packets that had to be acknowledged, and were found lost since ``watch_losses``.
+        self.watched_lost = 0
+        self._watch_from = 0
 
     @property
     def rtt(self) -> float | None:
@@ -121,7 +134,9 @@ class Recovery(QuicPacketRecovery):
         return sum(space.ack_eliciting_in_flight for space in self.spaces)
 
     def on_loss_detection_timeout(self, *, now: float) -> None:
+        before = self._pto_count
         super().on_loss_detection_timeout(now=now + ROUNDING)
+        self.timeouts += self._pto_count > before
         period = self.get_probe_timeout(include_max_ack_delay=self.handshake_confirmed)
         while self._pto_count > 0 and period * 2**self._pto_count > MAX_PROBE_INTERVAL:
             self._pto_count -= 1
@@ -158,6 +173,44 @@ class Recovery(QuicPacketRecovery):
             for run in ack_rangeset:
                 self._acknowledge_bulk(run, now, space)
         super().on_ack_received(ack_rangeset=ack_rangeset, ack_delay=ack_delay, now=now, space=space)
+
+    def flight_since(self, space: QuicPacketSpace, number: int) -> int:
+        """How many packets from this number on must be acknowledged, and are neither that nor lost."""
+        older = 0
+        for each, packet in space.sent_packets.items():  # in the order of their numbers
+            if each >= number:
+                break
+            older += packet.is_ack_eliciting
+        return space.ack_eliciting_in_flight - older
+
+    def watch_losses(self, number: int) -> None:
+        """Count losses of packets from this number on, from now on."""
+        self._watch_from, self.watched_lost = number, 0
+
+    def handle_congestion(self, now: float, sent_time: float) -> None:
+        """The network marked packets, of which the last was sent at that time: the same as a loss (RFC 9002 7.1)."""
+        self.cubic.on_packets_lost(now=now, packets=[MarkedPacket(sent_time)])
+        self._pacer.update_rate(self._cc.congestion_window, self._rtt_smoothed)
+
+    def _on_packets_lost(
+        self,
+        *,
+        congestion_event: bool = True,
+        now: float,
+        packets: Iterable[QuicSentPacket],
+        persistent_congestion: bool = False,
+        space: QuicPacketSpace,
+    ) -> None:
+        lost = list(packets)
+        watched = (packet for packet in lost if packet.packet_number >= self._watch_from)
+        self.watched_lost += sum(packet.is_ack_eliciting for packet in watched)
+        super()._on_packets_lost(
+            congestion_event=congestion_event,
+            now=now,
+            packets=lost,
+            persistent_congestion=persistent_congestion,
+            space=space,
+        )
 
     def _acknowledge_bulk(self, run: range, now: float, space: QuicPacketSpace) -> None:
         """Settle the bulk packets of an acknowledged range but the last, which is left to give the round trip time.

@@ -12,13 +12,14 @@ then ``drained`` is true and it can be forgotten.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 from aioquic.quic import events as quic_events
 
 from iroh_py.errors import ConnectTimeoutError, IrohError, LocalProtocolError, TimedOutError
 from iroh_py.keys import NodeId, SecretKey
 from iroh_py.proto.quic.config import MIN_MTU, QuicConfig
+from iroh_py.proto.quic.ecn import CE, ECT_0, NOT_ECT, EcnState
 from iroh_py.proto.quic.engine import PEER_ADDRESS, Engine
 from iroh_py.proto.quic.errors import closing_error
 from iroh_py.proto.quic.events import (
@@ -69,6 +70,8 @@ class Session(SessionStatus):
         self.is_client = engine._is_client
         self.dropped_datagrams = 0
         self.broken_packets = 0
+        #: The codepoint for the IP headers of what ``transmit`` gave last.
+        self.sent_ecn = NOT_ECT
 
     @classmethod
     def dial(
@@ -120,8 +123,8 @@ class Session(SessionStatus):
 
     # In
 
-    def receive(self, now: float, datagram: bytes) -> bool:
-        """Handle one UDP payload; garbage is dropped.
+    def receive(self, now: float, datagram: bytes, ecn: int = NOT_ECT) -> bool:
+        """Handle one UDP payload that came with an ECN codepoint; garbage is dropped.
 
         True if it held an authenticated 1-RTT packet whose number is higher than every one before: the sender
         is alive and this is the newest we have of it, a hint about its address (RFC 9000 section 9.3).
@@ -132,6 +135,7 @@ class Session(SessionStatus):
             return False
         space = engine.app_space
         newest = space.largest_received_packet
+        engine.arriving.codepoint = ecn
         try:
             engine.receive_datagram(datagram, PEER_ADDRESS, now)
         except ValueError:
@@ -139,20 +143,23 @@ class Session(SessionStatus):
             # are ValueErrors. The packet counts as lost.
             self.broken_packets += 1
             return False
+        if ecn == CE:
+            engine.hurry_ack(now)
         # The packet space is replaced by the first packet of a handshake.
         if engine.app_space is space and space.largest_received_packet == newest:
             return False
         self._keep_alive.heard(now)
         return True
 
-    def receive_many(self, now: float, datagrams: Sequence[bytes]) -> int:
-        """``receive`` for datagrams that came together, all with short headers and one destination id.
+    def receive_many(self, now: float, datagrams: Sequence[bytes], ecn: int = NOT_ECT) -> int:
+        """``receive`` for datagrams that came together, all with short headers, one destination id and codepoint.
 
         Returns how many bytes of them were such that ``receive`` says True.
         """
         if len(datagrams) == 1:
-            return len(datagrams[0]) if self.receive(now, datagrams[0]) else 0
+            return len(datagrams[0]) if self.receive(now, datagrams[0], ecn) else 0
         news = 0
+        self._engine.arriving.codepoint = ecn
         for begin in range(0, len(datagrams), RUN_SIZE):
             chunk = datagrams[begin : begin + RUN_SIZE]
             while chunk:
@@ -162,8 +169,10 @@ class Session(SessionStatus):
                     self._keep_alive.heard(now)
                 # Where runs are short, looking for them costs more than it saves.
                 stop = done + 1 if done >= MIN_RUN else len(chunk)
-                news += sum([len(data) for data in chunk[done:stop] if self.receive(now, data)])
+                news += sum([len(data) for data in chunk[done:stop] if self.receive(now, data, ecn)])
                 chunk = chunk[stop:]
+        if ecn == CE:
+            self._engine.hurry_ack(now)
         return news
 
     def handle_timeout(self, now: float) -> None:
@@ -186,10 +195,16 @@ class Session(SessionStatus):
     # Out
 
     def transmit(self, now: float) -> list[bytes]:
-        """The datagrams to send now, each at most the MTU."""
+        """The datagrams to send now, each at most the MTU, with ``sent_ecn`` in their IP headers."""
         engine = self._engine
         closing = engine._close_pending
+        self.sent_ecn = NOT_ECT
+        first, flight = engine._packet_number, engine.app_space.ack_eliciting_in_flight
         datagrams = engine.transmit(now)
+        # Acknowledgements alone carry no marks: nobody would notice that a network eats them.
+        if engine.trust.marking and engine.app_space.ack_eliciting_in_flight > flight:
+            self.sent_ecn = ECT_0
+            engine.trust.handle_sent(engine._packet_number - first)
         if closing:
             self._farewell.said(datagrams)
         elif engine.over and not engine.terminated:
@@ -217,6 +232,18 @@ class Session(SessionStatus):
         return self._events.popleft()
 
     # Paths
+
+    @property
+    def ecn(self) -> EcnState:
+        """Whether the present path carries ECN marks (RFC 9000 section 13.4)."""
+        return self._engine.trust.state
+
+    def use_path(self, path: Hashable) -> None:
+        """What ``transmit`` gives takes this path alone, and its marks are tested; None: it may take any.
+
+        Call it before ``transmit``; the same path again changes nothing.
+        """
+        self._engine.use_path(path)
 
     def path_changed(self, now: float, *, reset: bool) -> None:
         """A path is proven (again): forget all back-off and send at once.

@@ -63,7 +63,7 @@ class SessionTable:
         self._add(session, ())
         return session
 
-    def receive(self, now: float, datagram: bytes, accept: bool) -> tuple[Session | None, bool]:
+    def receive(self, now: float, datagram: bytes, accept: bool, ecn: int = 0) -> tuple[Session | None, bool]:
         """Hand a datagram to its session; with ``accept``, a client's first packet makes a new one.
 
         Returns the session (None for garbage) and what ``Session.receive`` said. Never raises.
@@ -71,9 +71,9 @@ class SessionTable:
         cid = destination_cid(datagram)
         session = self._routes.get(cid)
         if session is not None:
-            return session, session.receive(now, datagram)
+            return session, session.receive(now, datagram, ecn)
         if accept and looks_like_first_packet(datagram):
-            return self._accept(now, cid, datagram), False
+            return self._accept(now, cid, datagram, ecn), False
         return None, False
 
     def find(self, datagram: bytes) -> Session | None:
@@ -87,13 +87,13 @@ class SessionTable:
         for cid in self._ids.pop(session, ()):
             self._routes.pop(cid, None)
 
-    def _accept(self, now: float, original_cid: bytes, datagram: bytes) -> Session | None:
+    def _accept(self, now: float, original_cid: bytes, datagram: bytes, ecn: int) -> Session | None:
         """A server session if the packet decrypts and there is room for one more handshake."""
         if not self.config.alpns or not self._has_room():
             self.refused += 1
             return None
         session = Session.accept(now, self.credentials, original_cid, self.config)
-        session.receive(now, datagram)
+        session.receive(now, datagram, ecn)
         if not session.authenticated:
             return None
         self._add(session, (original_cid,))
