@@ -38,7 +38,8 @@ def world() -> Iterator[World]:
 
 
 def kind(packet: Any) -> int:
-    return int(dict(each[:2] for each in packet[DHCP].options if isinstance(each, tuple))["message-type"])
+    options: dict[str, Any] = dict(each[:2] for each in packet[DHCP].options if isinstance(each, tuple))
+    return int(options["message-type"])
 
 
 def seen(packets: Capture, holds: Callable[[list[int]], bool]) -> list[Any]:
@@ -357,7 +358,7 @@ def test_what_cannot_be_is_refused_before_anything_changes(world: World) -> None
         static.dhcp.renew()
     for options in ({"family": "v6", "dhcp": True}, {"dhcp": DhcpConfig(first=10, last=300)}):
         with pytest.raises(TopologyError):
-            lab.router("six", **options)  # type: ignore[arg-type]
+            lab.router("six", **options)
     six = lab.router("six", family="v6")
     with pytest.raises(TopologyError, match="no IPv4"):
         six.dhcp.change(lease=5)

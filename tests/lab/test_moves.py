@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytest
@@ -193,7 +194,8 @@ async def test_ten_megabytes_across_moves_arrive_unaltered(lab: Lab, endpoints: 
     data = bytes(range(256)) * 40_000
     async with endpoints.connect(home.mover, home.peer) as connection:
         transfer = asyncio.create_task(echo(connection, data, timeout=60.0))
-        for act in (home.home.nat.rebind, lambda: home.mover.replug(home.hotspot), home.mover.link.down):
+        acts: list[Callable[[], object]] = [home.home.nat.rebind, partial(home.mover.replug, home.hotspot)]
+        for act in (*acts, home.mover.link.down):
             await asyncio.sleep(0.2)  # let some bytes flow between the moves
             act()
         await asyncio.sleep(0.5)

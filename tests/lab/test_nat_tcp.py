@@ -198,4 +198,4 @@ def test_tcp_axes_that_cannot_be_are_refused() -> None:
         {"translates": False, "filtering": "eif", "tcp_syn": "reject"},
     ):
         with pytest.raises(TopologyError):
-            NatConfig(**wrong)  # type: ignore[arg-type]
+            NatConfig(**wrong)

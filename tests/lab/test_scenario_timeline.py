@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from netns_fixtures import Lab, LabError, Scenario, TimelineError, TopologyError
+from netns_fixtures import Lab, LabError, LabEvent, Scenario, TimelineError, TopologyError
 
 pytestmark = pytest.mark.requires_netns
 #: A busy machine may wake a thread late; a step is never early.
@@ -119,7 +119,12 @@ async def test_cancelled_task_cancels_its_timeline(net: Lab) -> None:
     """A test that is given up leaves no thread that goes on changing the network."""
     began = asyncio.Event()
     loop = asyncio.get_running_loop()
-    net.on_event(lambda event: loop.call_soon_threadsafe(began.set) if event.kind == "link_down" else None)
+
+    def look(event: LabEvent) -> None:
+        if event.kind == "link_down":
+            loop.call_soon_threadsafe(began.set)
+
+    net.on_event(look)
     timeline = net.timeline().at(0, net.hosts["laptop"].link.down).at(3600, net.hosts["laptop"].link.up)
     task = asyncio.create_task(timeline.play())
     await asyncio.wait_for(began.wait(), 10)

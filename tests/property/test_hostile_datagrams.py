@@ -71,7 +71,7 @@ def test_garbage_and_mutated_packets_do_no_harm(data: st.DataObject, steps: int)
     wire = Wire()
     wire.run(steps)
     for _ in range(data.draw(st.integers(1, 8))):
-        if wire.seen and data.draw(st.booleans()):
+        if data.draw(st.booleans()) and wire.seen:
             packet = bytearray(data.draw(st.sampled_from(wire.seen)))
             for _ in range(data.draw(st.integers(0, 3))):
                 packet[data.draw(st.integers(0, len(packet) - 1))] = data.draw(st.integers(0, 255))

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import io
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 from aioquic.quic.logger import QuicLogger, QuicLoggerTrace
@@ -292,8 +293,9 @@ def test_a_trace_may_stand_back_and_come_again() -> None:
 
     class Logger(QuicLogger):
         def start_trace(self, is_client: bool, odcid: bytes) -> Paced:
-            self._traces.append(Paced(is_client=is_client, odcid=odcid))
-            return self._traces[-1]
+            trace = Paced(is_client=is_client, odcid=odcid)
+            self._traces.append(trace)
+            return trace
 
     whole, paced = QuicLogger(), Logger()
     counts = []
@@ -302,7 +304,7 @@ def test_a_trace_may_stand_back_and_come_again() -> None:
         pair = Pair.connected(client=config)
         stream = pair.client.quic.open_stream(True)
         pair.client.quic.write(stream, bytes(300_000), fin=True)
-        pair.run(lambda stream=stream, pair=pair: stream in pair.server.finished, within=2)
+        pair.run(partial(pair.server.finished.__contains__, stream), within=2)
         events = logger.to_dict()["traces"][0]["events"]
         counts.append(sum(event["name"] == "transport:packet_sent" for event in events))
     assert 0 < counts[1] < counts[0] * 0.8

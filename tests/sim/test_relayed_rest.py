@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
 from iroh_py.addr import RelayUrl
 from iroh_py.config import EndpointConfig
@@ -51,7 +52,7 @@ def test_two_that_cannot_be_punched_stop_flooding_each_other() -> None:
     assert 0 < pings < 200
 
 
-def _pings(actions: list[object]) -> int:
+def _pings(actions: Sequence[object]) -> int:
     return sum(
         isinstance(a, SendDisco) and isinstance(a.message, Ping) and isinstance(a.path, UdpPath)
         for a in actions

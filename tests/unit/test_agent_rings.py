@@ -15,7 +15,7 @@ from netns_fixtures.agent.rings import RingInTheMaking
 def any_socket(monkeypatch: pytest.MonkeyPatch) -> None:
     """No rights needed: the socket is one that anybody may make."""
     made = socket.socket
-    monkeypatch.setattr(rings.socket, "socket", lambda *_kind: made(socket.AF_UNIX, socket.SOCK_DGRAM))
+    monkeypatch.setattr(socket, "socket", lambda *_kind: made(socket.AF_UNIX, socket.SOCK_DGRAM))
 
 
 def test_ring_is_there_when_it_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,7 +46,7 @@ def test_socket_that_is_refused_is_told_to_who_takes_it(monkeypatch: pytest.Monk
     def refuse(*_kind: int) -> socket.socket:
         raise OSError(24, "Too many open files")
 
-    monkeypatch.setattr(rings.socket, "socket", refuse)
+    monkeypatch.setattr(socket, "socket", refuse)
     ring = RingInTheMaking(8, 0.02)
     with pytest.raises(OSError, match="Too many open files"):
         ring.take()

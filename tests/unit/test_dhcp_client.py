@@ -290,4 +290,4 @@ def test_client_settings_that_make_no_sense_are_refused() -> None:
     """Before anything is built."""
     for wrong in ({"retry_interval": 0}, {"check": -1}, {"host_name": "x" * 64}, {"host_name": "a\nb"}):
         with pytest.raises(TopologyError):
-            DhcpClient(**wrong)  # type: ignore[arg-type]
+            DhcpClient(**wrong)

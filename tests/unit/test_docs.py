@@ -154,7 +154,7 @@ def test_signatures_on_the_lab_page_are_those_of_the_code() -> None:
         (Lab.router, 'lab.router(name, nat="none", upstream=None, *, '),
         (Lab.host, "lab.host(name, uplink, *, "),
     ):
-        keywords = ", ".join(f"{name}={value!r}" for name, value in function.__kwdefaults__.items())
+        keywords = ", ".join(f"{name}={value!r}" for name, value in (function.__kwdefaults__ or {}).items())
         assert " ".join(f"{start}{keywords})".split()) in " ".join(page.split())
 
 

@@ -126,7 +126,7 @@ def test_router_is_called_by_its_preset_or_its_axes() -> None:
         ({"mapping": "apdm", "filtering": "adf"}, "ipv4_addr . inet_service . ipv4_addr . inet_service"),
     ],
 )
-def test_key_of_a_mapping_has_what_it_depends_on(fields: dict[str, str], key: str) -> None:
+def test_key_of_a_mapping_has_what_it_depends_on(fields: dict[str, Any], key: str) -> None:
     """Inside address and port, and so much of the remote end."""
     assert f"set known {{ type {key}\n" in text(**fields)
 

@@ -123,7 +123,7 @@ def test_restart_loses_mappings_and_the_epoch() -> None:
     assert router.map_pcp(150.0).epoch == 50
     router.service.restart(160.0)
     assert len(router.service.table) == 0
-    assert [client_pcp.parse_response(m).epoch for m in announcements(router.service, 161.0, None)] == [1]  # type: ignore[union-attr]
+    assert [client_pcp.parse_response(m).epoch for m in announcements(router.service, 161.0, None)] == [1]
 
 
 @pytest.mark.parametrize(

@@ -125,7 +125,7 @@ def test_forged_source_gets_at_most_three_times_the_bytes_in_all(sessions: int) 
     while now < 60.0:
         for action in actions:
             if isinstance(action, SendDisco) and action.path == UdpPath(AWAY):
-                sent += 111 if isinstance(action.message, Pong) else 124 + action.message.padding
+                sent += 124 + action.message.padding if isinstance(action.message, Ping) else 111
         for path, state in node.targets(now):
             if path == UdpPath(AWAY) and state is not None and state.allows(60):
                 sent += 60

@@ -111,4 +111,4 @@ async def test_move_during_a_dial_to_a_network_where_the_name_has_other_addresse
         await dialer.begun.wait()
         dialer.moved, names.ip = True, V6
         dialer.handle_network_change()
-        assert await dial == V6
+        assert cast(str, await dial) == V6

@@ -208,7 +208,7 @@ def test_every_verb_can_be_named_and_its_types_are_known() -> None:
         assert path_of(target) == path
         for verb in verb_names(type(target)):
             assert find_verb(lab, f"{path}.{verb}") == (target, verb)
-            assert None not in signature_of(type(target), verb).names
+            assert None not in signature_of(type(target), verb).names  # type: ignore[arg-type]
     assert find(lab, "hotspot.upstream.nat") is lab.routers["hotspot-carrier"].nat
     assert find(lab, "home.uplink") is lab.routers["home"].uplink
 
@@ -226,7 +226,7 @@ def test_node_is_written_as_its_name_where_a_text_may_stand_too() -> None:
     lab = Lab()
     home = lab.router("home", nat="moderate")
     laptop = lab.host("laptop", uplink=home)
-    hint = signature_of(type(home.firewall), "block").hint("source")
+    hint = signature_of(type(home.firewall), "block").hint("source")  # type: ignore[arg-type]
     assert from_plain(lab, hint, "laptop") is laptop
     assert from_plain(lab, hint, "192.0.2.1") == "192.0.2.1"
     assert from_plain(lab, hint, None) is None

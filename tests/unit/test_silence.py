@@ -44,6 +44,7 @@ def test_relay_is_asked_before_the_path_is_doubted() -> None:
     silence.handle_sent(1.0, wants_answer=True)
     check, deadline = silence.check_at(), silence.deadline()
     assert check == pytest.approx(1.0 + RTT + CHECK_MARGIN)
+    assert check is not None
     assert deadline is not None
     assert check < deadline
 

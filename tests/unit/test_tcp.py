@@ -15,6 +15,7 @@ from pytest_iroh.ca import CertificateAuthority
 
 def test_tls_connection_cancelled_after_its_handshake_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The handshake ended, and nobody wants it any more: the socket is gone, with no goodbye to wait for."""
+    address: tuple[str, int] = ("", 0)
     made = asyncio.StreamReaderProtocol.connection_made
     tasks: list[asyncio.Task[object]] = []
     opened: list[socket.socket] = []
@@ -47,7 +48,6 @@ def test_tls_connection_cancelled_after_its_handshake_is_closed(monkeypatch: pyt
         for _ in range(3):  # what is to be called soon has been called
             await asyncio.sleep(0)
 
-    address: tuple[str, int] = ("", 0)
     authority = CertificateAuthority("test")
     monkeypatch.setattr(asyncio.StreamReaderProtocol, "connection_made", cancel)
     with warnings.catch_warnings(record=True) as caught:
