@@ -89,10 +89,11 @@ def test_new_path_is_tested_anew_and_a_failed_one_only_after_another() -> None:
     """Doubt about a path (several at once) does not give it another chance; another path in between does."""
     trust = path_under_test()
     trust.handle_ack(None, 1, newest=True)
-    trust.use_path(None, 20)
-    assert trust.state is EcnState.OFF
-    trust.use_path("a", 21)
-    assert trust.state is EcnState.FAILED
+    states = []
+    for path, number in ((None, 20), ("a", 21)):
+        trust.use_path(path, number)
+        states.append(trust.state)
+    assert states == [EcnState.OFF, EcnState.FAILED]
     trust.use_path("b", 30)
     assert (trust.state, trust.begin) == (EcnState.TESTING, 30)
     trust.use_path("a", 40)
@@ -110,11 +111,11 @@ def test_silence_is_blamed_on_marks_at_once_in_a_test_and_later_on_a_proven_path
     assert unused.state is EcnState.TESTING  # nothing was marked yet
     proven = path_under_test()
     proven.handle_ack(EcnCounts(ect0=4), 4, newest=True)
-    proven.handle_timeout()
-    proven.handle_timeout()
-    assert proven.state is EcnState.CAPABLE
-    proven.handle_timeout()
-    assert proven.state is EcnState.FAILED
+    states = []
+    for _timeout in range(3):
+        proven.handle_timeout()
+        states.append(proven.state)
+    assert states == [EcnState.CAPABLE, EcnState.CAPABLE, EcnState.FAILED]
 
 
 COUNT = st.integers(0, (1 << 62) - 1)
