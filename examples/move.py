@@ -27,7 +27,7 @@ async def ask(when: str, connection: Connection, send: SendStream, recv: RecvStr
 
 async def main(lab: Lab) -> None:
     home, hotspot = lab.router("home", nat="moderate"), lab.router("hotspot", nat="cgnat")
-    laptop = lab.host("laptop", uplink=home)
+    laptop = lab.host("laptop", uplink=home, family="v4")  # or either family may win
     server = lab.host("server", uplink=lab.router("centre"), delay=0.02)  # 20 ms each way
     # The endpoints' sockets are in the hosts; the code runs here, in one event loop.
     async with await Endpoint.bind(alpns=[ECHO_ALPN], network=server) as there:
