@@ -38,6 +38,17 @@ class Failed(click.ClickException):
     exit_code = FAILED
 
 
+#: click's own answer to Ctrl-C is 1, which would be taken for a program's.
+_INTERRUPTED = click.exceptions.Exit(SIGNALLED + signal.SIGINT)
+
+
+def _interrupted(error: BaseException | None) -> bool:
+    """Whether it came of Ctrl-C: what was cut short may fail once more on its way out."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None
+
+
 class Group(click.Group):
     """Imports a command when it is used; says what went wrong in one sentence."""
 
@@ -59,10 +70,11 @@ class Group(click.Group):
         except BrokenPipeError:
             raise  # click ends quietly then, as any program of a pipe
         except (LabError, OSError) as error:
+            if _interrupted(error):
+                raise _INTERRUPTED from None
             raise Failed(str(error)) from error
         except KeyboardInterrupt:
-            # click's own answer is 1, which would be taken for a program's.
-            raise click.exceptions.Exit(SIGNALLED + signal.SIGINT) from None
+            raise _INTERRUPTED from None
 
 
 class WithCommand(click.Command):
