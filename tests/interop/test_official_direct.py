@@ -26,9 +26,8 @@ CONFIGS = {
 """What we present when we dial: raw public keys since 0.34, X.509 before. Who listens accepts both."""
 
 HEAL_WITHIN = 25.0
-"""Seconds. An official peer without a relay needs 6.5 (it trusts the old address that long), and now and then sends to
-the old one for more than 12, although it answers our pings from the new one; it gives up after 30."""
-"""Seconds. When we move, 0.28 and 0.35 stay on our old address until their trust in it ends, after 6.5 s."""
+"""Seconds. When we move, 0.28 and 0.35 stay on our old address until their trust in it ends, after 6.5 s; now and
+then for more than 12, although they answer our pings from the new one. They give up after 30."""
 
 MEGABYTE = 1_000_000
 
